@@ -1,0 +1,5 @@
+//! Benchmarks of the hot path: slot, route, strip and inject, reply parsing.
+
+fn main() {
+    divan::main();
+}

@@ -1,0 +1,5 @@
+//! What the sidecar and the MCP server share: listeners, shutdown, readiness, the admin port, telemetry, a clock.
+//!
+//! It knows neither tokens nor upstreams, and links no TLS.
+
+pub mod listener;

@@ -1,0 +1,1 @@
+//! The only file that knows both flows: build, bind, run, reload, stop.

@@ -1,0 +1,4 @@
+//! Every series the sidecar exports, built from a `Registry` that is passed in. No global state, no label a caller can make grow.
+
+pub mod request;
+pub mod token;

@@ -1,0 +1,1 @@
+//! Series of the token flow: subject tokens, exchanges, issued tokens.

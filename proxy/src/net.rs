@@ -1,0 +1,5 @@
+//! Everything below HTTP semantics: the one TLS provider, dialling with an address guard, and the client that talks to authorities.
+
+pub mod dial;
+pub mod guard;
+pub mod tls;

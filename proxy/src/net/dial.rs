@@ -1,0 +1,1 @@
+//! Opens connections: resolve, guard the address, connect, TLS. Knows no HTTP.

@@ -1,0 +1,1 @@
+//! Which resolved addresses may be connected to.

@@ -1,0 +1,3 @@
+//! The REQUEST flow: listener, route, guard, strip, inject, upstream, respond. Sees of the token flow only a slot's `load` and its kin.
+
+pub mod params;

@@ -1,0 +1,135 @@
+//! What the token flow needs to know, already checked. Built by `config`; no parsing in here.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use url::Url;
+
+/// All of the token flow's parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenParams {
+    /// Files that hold subject tokens, by name.
+    pub subject_tokens: Vec<SubjectTokenParams>,
+    /// The configured ways to get one issued token each.
+    pub credentials: Vec<CredentialParams>,
+}
+
+/// A subject token: a projected JWT in a file that somebody (the kubelet) rotates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectTokenParams {
+    /// The name that credentials and metrics use.
+    pub name: Arc<str>,
+    /// The file. It may not exist yet.
+    pub file: PathBuf,
+}
+
+/// A credential: a configured way to get one issued token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialParams {
+    /// The name that routes and metrics use.
+    pub name: Arc<str>,
+    /// How the token is got.
+    pub grant: GrantParams,
+    /// The longest that one exchange may take, connection included.
+    pub exchange_timeout: Duration,
+}
+
+/// The grants. Each has its own exchanger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrantParams {
+    /// Entra: client_credentials with the subject token as client assertion (RFC 7523 section 2.2).
+    EntraClientAssertion(EntraClientAssertionParams),
+    /// Token exchange, RFC 8693.
+    TokenExchange(TokenExchangeParams),
+}
+
+/// Parameters of Entra's client-assertion request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntraClientAssertionParams {
+    /// `https://login.microsoftonline.com` or another cloud's; never a path; https, or http on loopback.
+    pub authority_host: Url,
+    /// Tenant id or domain.
+    pub tenant_id: String,
+    /// Application (client) id of the app registration or managed identity.
+    pub client_id: String,
+    /// One resource's scope, ending in `/.default`.
+    pub scope: String,
+    /// Name of the subject token that is sent as the assertion.
+    pub subject_token: Arc<str>,
+    /// How the authority is reached and trusted.
+    pub authority: AuthorityParams,
+}
+
+/// Parameters of an RFC 8693 request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenExchangeParams {
+    /// https, or http on loopback.
+    pub token_endpoint: Url,
+    /// Name of the subject token.
+    pub subject_token: Arc<str>,
+    /// `subject_token_type`, a URI.
+    pub subject_token_type: String,
+    /// `requested_token_type`; left out of the request when `None`.
+    pub requested_token_type: Option<String>,
+    /// Logical names of the target services; one form field each.
+    pub audience: Vec<String>,
+    /// Absolute URIs of the target services (RFC 8707); one form field each.
+    pub resource: Vec<String>,
+    /// Space-separated scopes.
+    pub scope: Option<String>,
+    /// Who acts (delegation): name of a subject token and its type URI.
+    pub actor_token: Option<ActorTokenParams>,
+    /// How the client authenticates.
+    pub client_authentication: ClientAuthentication,
+    /// Extra form fields, in order; never one that the specification names.
+    pub parameters: Vec<(String, String)>,
+    /// How the authority is reached and trusted.
+    pub authority: AuthorityParams,
+}
+
+/// The actor token of a delegation (RFC 8693 section 2.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActorTokenParams {
+    /// Name of the subject token whose content is sent as `actor_token`.
+    pub subject_token: Arc<str>,
+    /// `actor_token_type`, a URI.
+    pub token_type: String,
+}
+
+/// Client authentication at a token endpoint (RFC 6749 section 2.3, RFC 7523 section 2.2). Secrets are only ever file paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientAuthentication {
+    /// None; `client_id` is sent when given (public client).
+    None {
+        /// `client_id`, when the server wants one.
+        client_id: Option<String>,
+    },
+    /// HTTP Basic, both parts form-encoded first (RFC 6749 section 2.3.1).
+    ClientSecretBasic {
+        /// `client_id`.
+        client_id: String,
+        /// File that holds the secret; read at each exchange.
+        client_secret_file: PathBuf,
+    },
+    /// `client_id` and `client_secret` in the form.
+    ClientSecretPost {
+        /// `client_id`.
+        client_id: String,
+        /// File that holds the secret; read at each exchange.
+        client_secret_file: PathBuf,
+    },
+    /// `client_assertion` taken from a subject token (federated client authentication).
+    ClientAssertion {
+        /// `client_id`, when the server wants one beside the assertion.
+        client_id: Option<String>,
+        /// Name of the subject token.
+        subject_token: Arc<str>,
+    },
+}
+
+/// How an authority is reached and trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuthorityParams {
+    /// PEM file with roots to trust in addition to the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy to use for this authority, decided from `HTTPS_PROXY` and `NO_PROXY` by `config`.
+    pub proxy: Option<Url>,
+}

@@ -1,0 +1,3 @@
+//! The `mcp-server` binary: arguments and the exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The flows over real sockets, against the harness.

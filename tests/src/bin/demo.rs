@@ -1,0 +1,3 @@
+//! The demo: everything on free ports, a rotating token, and a readable account of what happens.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Test harness: a development authority, an echo upstream, a token volume that swaps as the kubelet does, certificates, processes.
