@@ -2,4 +2,11 @@
 //!
 //! It knows neither tokens nor upstreams, and links no TLS.
 
+pub mod clock;
 pub mod listener;
+pub mod liveness;
+pub mod readiness;
+pub mod shutdown;
+mod spawn;
+
+pub use spawn::{spawn, spawn_local};

@@ -22,7 +22,9 @@ impl fmt::Display for ListenAddr {
 
 /// The text is neither `IP:PORT` nor `unix:/PATH`.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("`{0}` is neither an address such as 127.0.0.1:8080 nor a socket such as unix:/run/token-sidecar/http.sock")]
+#[error(
+    "`{0}` is neither an address such as 127.0.0.1:8080 nor a socket such as unix:/run/token-sidecar/http.sock"
+)]
 pub struct ParseListenAddrError(String);
 
 impl FromStr for ListenAddr {
@@ -31,7 +33,10 @@ impl FromStr for ListenAddr {
         match s.strip_prefix("unix:") {
             Some(p) if p.starts_with('/') => Ok(Self::Unix(p.into())),
             Some(_) => Err(ParseListenAddrError(s.into())),
-            None => s.parse().map(Self::Tcp).map_err(|_| ParseListenAddrError(s.into())),
+            None => s
+                .parse()
+                .map(Self::Tcp)
+                .map_err(|_| ParseListenAddrError(s.into())),
         }
     }
 }
