@@ -127,3 +127,49 @@ impl ReloadSignals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{process::Command, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(60);
+
+    /// Sends a signal to this very process.
+    fn raise(name: &str) {
+        let kill = format!("kill -{name} {}", std::process::id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// One test for all: signals belong to the process, so tests side by side would hear each other's.
+    #[tokio::test]
+    async fn the_first_signal_stops_and_the_second_aborts() {
+        let mut signals = Signals::install().unwrap();
+        raise("HUP");
+        tokio::select! {
+            signal = signals.stop.recv() => panic!("{signal}"),
+            () = signals.reload.recv() => {}
+            () = tokio::time::sleep(BOUND) => panic!("SIGHUP was not heard"),
+        }
+        raise("TERM");
+        let first = timeout(BOUND, signals.stop()).await.unwrap();
+        assert_eq!((first, first.number()), (Signal::Terminate, 15));
+        assert_eq!(
+            signals.stop.unless_aborted(async { "drained" }).await,
+            Ok("drained")
+        );
+        raise("INT");
+        let drain = signals.stop.unless_aborted(std::future::pending::<()>());
+        let aborted = timeout(BOUND, drain).await.unwrap();
+        assert_eq!(aborted, Err(Aborted(Signal::Interrupt)));
+    }
+}
