@@ -1,0 +1,42 @@
+//! The reference of keys and of environment variables, as Markdown tables: what the README shows, and a test compares.
+
+use super::{
+    env,
+    keys::{KEYS, Key, Presence},
+};
+use std::fmt::Write as _;
+
+/// Every key of the configuration file.
+pub fn reference() -> &'static [Key] {
+    KEYS
+}
+
+/// The keys as a Markdown table.
+pub fn keys_markdown() -> String {
+    let mut out = String::from("| key | value | default | |\n| --- | --- | --- | --- |\n");
+    for key in KEYS {
+        let default = match key.presence {
+            Presence::Required => "required".to_owned(),
+            Presence::Optional => String::new(),
+            Presence::Default(text) => format!("`{text}`"),
+            Presence::Variable(variable) => format!("`${variable}`"),
+            Presence::VariableOr(variable, text) => format!("`${variable}`, else `{text}`"),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {default} | {} |",
+            key.path, key.kind, key.help
+        );
+    }
+    out
+}
+
+/// The environment variables as a Markdown table.
+pub fn environment_markdown() -> String {
+    let mut out = String::from("| variable | |\n| --- | --- |\n");
+    for variable in env::VARIABLES {
+        let _ = writeln!(out, "| `{}` | {} |", variable.name, variable.help);
+    }
+    out
+}
