@@ -27,7 +27,10 @@ pub use reference::{environment_markdown, keys_markdown, reference};
 use crate::{request::params::RequestParams, token::params::TokenParams};
 use error::{Place, Problems};
 use fields::{Context, Fields};
-use sidecar_runtime::listener::ListenAddr;
+use sidecar_runtime::{
+    listener::ListenAddr,
+    telemetry::{self, LogFormat},
+};
 use std::{io::Read, num::NonZeroUsize, path::PathBuf, time::Duration};
 use tree::{Node, Value};
 
@@ -44,28 +47,21 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// What is logged, and how.
     pub log: LogParams,
+    /// The file it was read from, to be watched for changes.
+    pub file: Option<PathBuf>,
     /// How the process stops.
     pub shutdown: ShutdownParams,
     /// What is probably a slip but does no harm, one line each: to be logged once the log stands.
     pub warnings: Vec<String>,
 }
 
-/// What is logged, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is logged, and how: the arguments of [`sidecar_runtime::telemetry::init`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogParams {
-    /// The least severe level that is logged.
-    pub level: tracing::Level,
+    /// A level, or directives such as `token_sidecar=debug,info`.
+    pub level: String,
     /// The form of a line.
     pub format: LogFormat,
-}
-
-/// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// How the process stops.
@@ -134,6 +130,10 @@ pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Con
         Document::File(path) => path.display().to_string(),
         Document::Text { name, .. } => name.clone(),
     });
+    let file = match &document {
+        Some(Document::File(path)) => Some(path.clone()),
+        _ => None,
+    };
     let problems = Problems::new(name.as_deref());
     let context = Context {
         problems: &problems,
@@ -145,7 +145,11 @@ pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Con
     });
     let warnings = problems.finish()?;
     match config {
-        Some(config) => Ok(Config { warnings, ..config }),
+        Some(config) => Ok(Config {
+            warnings,
+            file,
+            ..config
+        }),
         // Every reader that gives nothing reports why, so this is not reached; it must not become an empty configuration if it ever is.
         None => Err(ConfigErrors::unexplained(name.as_deref())),
     }
@@ -214,25 +218,19 @@ fn decode(tree: &Node, context: &Context<'_>) -> Option<Config> {
         workers,
         log: log?,
         shutdown: shutdown?,
+        file: None,
         warnings: Vec::new(),
     })
 }
 
-fn level(text: &str) -> Result<tracing::Level, String> {
-    match text {
-        "error" => Ok(tracing::Level::ERROR),
-        "warn" => Ok(tracing::Level::WARN),
-        "info" => Ok(tracing::Level::INFO),
-        "debug" => Ok(tracing::Level::DEBUG),
-        "trace" => Ok(tracing::Level::TRACE),
-        _ => Err("not a level; write error, warn, info, debug or trace".into()),
+fn level(text: &str) -> Result<String, String> {
+    match telemetry::check_level(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => Err("not a level; write error, warn, info, debug or trace, or directives such as token_sidecar=debug,info".into()),
     }
 }
 
 fn format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "json" => Ok(LogFormat::Json),
-        "text" => Ok(LogFormat::Text),
-        _ => Err("not a log format; write json or text".into()),
-    }
+    text.parse()
+        .map_err(|_| "not a log format; write json or text".to_owned())
 }

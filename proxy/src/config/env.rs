@@ -81,6 +81,25 @@ pub const VARIABLES: &[Variable] = &[
     },
 ];
 
+/// The values of all variables at one moment, so that a configuration can be read again later by whoever does not hold the environment.
+#[derive(Clone)]
+pub struct Snapshot(Vec<(String, String)>);
+
+impl Snapshot {
+    /// Asks `env` for each of [`VARIABLES`], and for the proxy's in lower case too.
+    pub fn take(env: &dyn Fn(&str) -> Option<String>) -> Self {
+        let proxy = [HTTPS_PROXY, NO_PROXY].map(str::to_ascii_lowercase);
+        let names = VARIABLES.iter().map(|v| v.name.to_owned()).chain(proxy);
+        Self(names.filter_map(|n| Some((n.clone(), env(&n)?))).collect())
+    }
+
+    /// A variable's value at that moment; `None` for every variable that is not in the table.
+    pub fn get(&self, name: &str) -> Option<String> {
+        let found = self.0.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.clone())
+    }
+}
+
 /// What to do when AKS has not set a variable.
 pub(super) fn aks_mend(name: &str) -> &'static str {
     match name {

@@ -53,7 +53,7 @@ pub(super) const KEYS: &[Key] = &[
     key("admin", "address", Default("0.0.0.0:9090"), "Where `/livez`, `/startupz`, `/readyz` and `/metrics` are served."),
     key("allowNonLoopbackListeners", "boolean", Default("false"), "Lets `listen` name addresses off loopback. Whoever reaches such a listener uses the pod's identity."),
     key("workers", "number", Optional, "Worker threads, each with its own listeners and connection pool. Without it: one per core that the process may use."),
-    key("log.level", "level", VariableOr(super::env::LOG_LEVEL, "info"), "`error`, `warn`, `info`, `debug` or `trace`."),
+    key("log.level", "level", VariableOr(super::env::LOG_LEVEL, "info"), "`error`, `warn`, `info`, `debug` or `trace`, or directives such as `token_sidecar=debug,info`."),
     key("log.format", "format", VariableOr(super::env::LOG_FORMAT, "json"), "`json` or `text`."),
     key("shutdown.delay", "duration", Default("0s"), "From SIGTERM (readiness falls at once) to the closing of the listeners."),
     key("shutdown.deadline", "duration", Default("25s"), "How long requests in flight may take to finish after that."),

@@ -4,7 +4,6 @@ use super::{
     env,
     keys::{KEYS, Key, Presence},
 };
-use std::fmt::Write as _;
 
 /// Every key of the configuration file.
 pub fn reference() -> &'static [Key] {
@@ -22,12 +21,10 @@ pub fn keys_markdown() -> String {
             Presence::Variable(variable) => format!("`${variable}`"),
             Presence::VariableOr(variable, text) => format!("`${variable}`, else `{text}`"),
         };
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            out,
-            "| `{}` | {} | {default} | {} |",
+        out.push_str(&format!(
+            "| `{}` | {} | {default} | {} |\n",
             key.path, key.kind, key.help
-        );
+        ));
     }
     out
 }
@@ -36,7 +33,7 @@ pub fn keys_markdown() -> String {
 pub fn environment_markdown() -> String {
     let mut out = String::from("| variable | |\n| --- | --- |\n");
     for variable in env::VARIABLES {
-        let _ = writeln!(out, "| `{}` | {} |", variable.name, variable.help);
+        out.push_str(&format!("| `{}` | {} |\n", variable.name, variable.help));
     }
     out
 }

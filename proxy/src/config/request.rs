@@ -141,6 +141,9 @@ fn route(
     })
 }
 
+/// Listener, host, path prefix.
+type Selector = (ListenAddr, Option<String>, String);
+
 type Matched = (Option<String>, String, Option<Vec<Method>>);
 
 fn matched(route: &Fields<'_>) -> Option<Matched> {
@@ -220,7 +223,7 @@ struct Seen<'c> {
     known: HashSet<&'c str>,
     used: HashSet<String>,
     names: HashMap<String, String>,
-    matches: HashMap<(ListenAddr, Option<String>, String), Vec<(String, Option<Vec<Method>>)>>,
+    matches: HashMap<Selector, Vec<(String, Option<Vec<Method>>)>>,
 }
 
 impl<'c> Seen<'c> {
