@@ -1,1 +1,298 @@
-//! Opens connections: resolve, guard the address, connect, TLS. Knows no HTTP.
+//! Opens connections: resolve, guard every address, connect, TLS. Knows no HTTP, keeps no pool, and has no overall timeout: callers put one around it.
+
+use super::guard::Guard;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// How long one address may take while others are left to try.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Unacknowledged data for that long ends a connection: a peer that vanished must not hold a request for the kernel's quarter of an hour.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// Where to connect to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Host name or address literal (no brackets).
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// TLS, if any.
+    pub tls: Option<TlsTarget>,
+    /// Which addresses are allowed.
+    pub guard: Guard,
+}
+
+/// How TLS is spoken to a target.
+#[derive(Debug, Clone)]
+pub struct TlsTarget {
+    /// Roots, versions, ALPN.
+    pub config: Arc<ClientConfig>,
+    /// The name sent (SNI) and required in the certificate.
+    pub server_name: ServerName<'static>,
+}
+
+/// Why a connection could not be opened. The texts name hosts and addresses of the configuration, never a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name did not resolve.
+    #[error("{host} does not resolve")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        #[source]
+        source: io::Error,
+    },
+    /// It resolved to nothing.
+    #[error("{host} resolves to no address")]
+    NoAddress {
+        /// The name.
+        host: String,
+    },
+    /// Every address that it resolved to is one that must not be connected to.
+    #[error("{host} resolves to {address}, which is not an allowed destination")]
+    Forbidden {
+        /// The name.
+        host: String,
+        /// The last address refused.
+        address: IpAddr,
+    },
+    /// TCP said no.
+    #[error("cannot connect to {host}:{port}")]
+    Connect {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the system said for the last address.
+        #[source]
+        source: io::Error,
+    },
+    /// TLS said no.
+    #[error("TLS with {host}:{port} failed")]
+    Tls {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the handshake said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl DialError {
+    /// A bounded code, in the words of RFC 9209 section 2.3 (`Proxy-Status` error types).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } | Self::NoAddress { .. } => "dns_error",
+            Self::Forbidden { .. } => "destination_ip_prohibited",
+            Self::Connect { source, .. } => match source.kind() {
+                io::ErrorKind::ConnectionRefused => "connection_refused",
+                io::ErrorKind::TimedOut => "connection_timeout",
+                io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+                    "destination_ip_unroutable"
+                }
+                _ => "connection_terminated",
+            },
+            Self::Tls { source, .. } => match source
+                .get_ref()
+                .and_then(|e| e.downcast_ref::<rustls::Error>())
+            {
+                Some(
+                    rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented,
+                ) => "tls_certificate_error",
+                Some(rustls::Error::AlertReceived(_)) => "tls_alert_received",
+                _ => "tls_protocol_error",
+            },
+        }
+    }
+}
+
+/// Opens a connection. Addresses are tried in the resolver's order.
+///
+/// # Errors
+/// [`DialError`]; of several addresses, the last failure.
+pub async fn dial(target: &Target) -> Result<Stream, DialError> {
+    let stream = connect(target).await?;
+    match &target.tls {
+        None => Ok(Stream::Plain(stream)),
+        Some(tls) => tls_over(stream, tls, &target.host, target.port).await,
+    }
+}
+
+/// The TLS handshake over a connection that is open already (also through a tunnel). `host` and `port` are for the error's text.
+///
+/// # Errors
+/// [`DialError::Tls`].
+pub async fn tls_over(
+    stream: TcpStream,
+    tls: &TlsTarget,
+    host: &str,
+    port: u16,
+) -> Result<Stream, DialError> {
+    match TlsConnector::from(Arc::clone(&tls.config))
+        .connect(tls.server_name.clone(), stream)
+        .await
+    {
+        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Err(source) => Err(DialError::Tls {
+            host: host.into(),
+            port,
+            source,
+        }),
+    }
+}
+
+/// TCP only.
+///
+/// # Errors
+/// [`DialError`] but for its TLS variant.
+pub async fn connect(target: &Target) -> Result<TcpStream, DialError> {
+    let Target {
+        host, port, guard, ..
+    } = target;
+    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+        Ok(ip) => vec![SocketAddr::new(ip, *port)],
+        Err(_) => tokio::net::lookup_host((host.as_str(), *port))
+            .await
+            .map_err(|source| DialError::Resolve {
+                host: host.clone(),
+                source,
+            })?
+            .collect(),
+    };
+    let mut last = DialError::NoAddress { host: host.clone() };
+    let allowed = addresses.iter().filter(|a| guard.allows(a.ip())).count();
+    let mut tried = 0;
+    for address in addresses {
+        if !guard.allows(address.ip()) {
+            if allowed == 0 {
+                last = DialError::Forbidden {
+                    host: host.clone(),
+                    address: address.ip(),
+                };
+            }
+            continue;
+        }
+        tried += 1;
+        let attempt = TcpStream::connect(address);
+        let result = if tried < allowed {
+            tokio::time::timeout(ATTEMPT, attempt)
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        } else {
+            attempt.await
+        };
+        match result.and_then(tune) {
+            Ok(stream) => return Ok(stream),
+            Err(source) => {
+                last = DialError::Connect {
+                    host: host.clone(),
+                    port: *port,
+                    source,
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+fn tune(stream: TcpStream) -> io::Result<TcpStream> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_user_timeout(
+        &stream,
+        u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX),
+    )?;
+    Ok(stream)
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether ALPN settled on HTTP/2.
+    pub fn alpn_h2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(s) => s.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
+        }
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_flush(cx),
+        }
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+        }
+    }
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Tls(s) => Pin::new(s.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(s) => s.is_write_vectored(),
+            Self::Tls(s) => s.is_write_vectored(),
+        }
+    }
+}

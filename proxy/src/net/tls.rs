@@ -1,1 +1,115 @@
-//! The one TLS provider, chosen by name, and client configurations built on it.
+//! The one TLS provider (aws-lc, chosen by name, never through a process-wide default), and client configurations built on it.
+
+use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+/// Which protocols a client offers by ALPN (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    /// None at all.
+    None,
+    /// `http/1.1`.
+    Http1,
+    /// `h2` and `http/1.1`, the first preferred.
+    Http1And2,
+    /// `h2` only.
+    Http2,
+}
+
+/// Why a TLS client could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The CA file is missing, unreadable, or not PEM.
+    #[error(
+        "the CA file {path} cannot be used: {cause}; it must be a readable PEM file with at least one CERTIFICATE block"
+    )]
+    CaFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// There are no roots at all.
+    #[error(
+        "no CA certificates: the system has none and no caFile is configured; install ca-certificates in the image, set SSL_CERT_FILE, or set caFile"
+    )]
+    NoRoots,
+    /// The provider cannot do what is asked.
+    #[error("TLS provider: {0}")]
+    Provider(#[from] rustls::Error),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())))
+}
+
+/// A client configuration: TLS 1.2 and 1.3, the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured) and, in addition, those of `ca_file`.
+///
+/// # Errors
+/// [`TlsError`], which names the file and the mend.
+pub fn client_config(ca_file: Option<&Path>, alpn: Alpn) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    // Unusable system certificates are skipped: one exotic root must not keep the pod from starting.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca_file {
+        add_file(&mut roots, path)?;
+    }
+    if roots.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = match alpn {
+        Alpn::None => vec![],
+        Alpn::Http1 => vec![b"http/1.1".to_vec()],
+        Alpn::Http1And2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Alpn::Http2 => vec![b"h2".to_vec()],
+    };
+    Ok(Arc::new(config))
+}
+
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+    let bad = |cause: String| TlsError::CaFile {
+        path: path.to_owned(),
+        cause,
+    };
+    let mut found = false;
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))? {
+        roots
+            .add(certificate.map_err(|e| bad(e.to_string()))?)
+            .map_err(|e| bad(e.to_string()))?;
+        found = true;
+    }
+    if found {
+        Ok(())
+    } else {
+        Err(bad("it holds no certificate".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_or_empty_ca_file_is_named() {
+        let e = client_config(Some(Path::new("/nonexistent/ca.pem")), Alpn::Http1)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.contains("/nonexistent/ca.pem") && e.contains("PEM"),
+            "{e}"
+        );
+        let e = client_config(Some(Path::new("/dev/null")), Alpn::Http1)
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("no certificate"), "{e}");
+    }
+}

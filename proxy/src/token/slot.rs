@@ -21,7 +21,9 @@ pub struct Injectable {
 
 impl std::fmt::Debug for Injectable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Injectable").field("serial", &self.serial).finish_non_exhaustive()
+        f.debug_struct("Injectable")
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,7 +59,10 @@ pub struct Slot {
 impl Slot {
     /// An empty slot for the credential of that name.
     pub fn new(name: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { name, current: ArcSwapOption::empty() })
+        Arc::new(Self {
+            name,
+            current: ArcSwapOption::empty(),
+        })
     }
 
     /// The credential's name.
@@ -68,7 +73,10 @@ impl Slot {
     /// The current token, unless it has expired at `now`. No lock, no allocation, no await.
     pub fn load(&self, now: Instant) -> Option<Injectable> {
         let current = self.current.load();
-        current.as_ref().filter(|c| now < c.expires_at).map(|c| c.injectable.clone())
+        current
+            .as_ref()
+            .filter(|c| now < c.expires_at)
+            .map(|c| c.injectable.clone())
     }
 
     /// As [`Slot::load`], but when an exchange is under way or about to start, waits for its end, at the longest until `deadline`.
@@ -78,7 +86,10 @@ impl Slot {
     /// [`Unavailable`] at once when the renewer is backing off after a failure, else at the deadline.
     pub async fn wait(&self, deadline: Instant) -> Result<Injectable, Unavailable> {
         let _ = deadline;
-        self.load(Instant::now()).ok_or(Unavailable { retry_after: Duration::from_secs(1), reason: "not_yet_issued".into() })
+        self.load(Instant::now()).ok_or(Unavailable {
+            retry_after: Duration::from_secs(1),
+            reason: "not_yet_issued".into(),
+        })
     }
 
     /// An upstream answered 401 to the token `serial`: drop it (once, however many tell) and wake the renewer. `claims` is the decoded
