@@ -156,10 +156,8 @@ impl Client {
     /// # Errors
     /// When the connection fails or the answer breaks off or does not end in time.
     pub async fn send(&self, request: Request<Body>) -> Result<Answer> {
-        within(LONG, "the whole answer", async {
-            self.connect().await?.send(request).await
-        })
-        .await?
+        let whole = Box::pin(async { self.connect().await?.send(request).await });
+        within(LONG, "the whole answer", whole).await?
     }
 
     /// Opens a connection that takes several requests.

@@ -17,7 +17,7 @@ static NEXT_KID: AtomicU64 = AtomicU64::new(1);
 
 /// The wall clock, since the epoch.
 pub fn unix_now() -> Duration {
-    std::time::UNIX_EPOCH.elapsed().unwrap_or_default()
+    sidecar_runtime::clock::Clock::system().unix_now()
 }
 
 /// A private key that signs JWTs under its own `kid`.

@@ -209,7 +209,7 @@ impl Sidecar {
         loop {
             tries += 1;
             let mut sidecar = Self::spawn(program, setup)?;
-            match sidecar.answering().await {
+            match Box::pin(sidecar.answering()).await {
                 Ok(()) => return Ok(sidecar),
                 Err(Some(status)) if status.code() == Some(CANNOT_BIND) && tries < 5 => {}
                 Err(Some(status)) => {

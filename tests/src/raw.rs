@@ -261,13 +261,9 @@ impl Raw {
 
     /// Reads more; `false` at the end (a reset counts as one).
     async fn fill(&mut self) -> Result<bool> {
-        let mut chunk = [0; 16 * 1024];
-        match self.stream.read(&mut chunk).await {
-            Ok(0) => Ok(false),
-            Ok(count) => {
-                self.buffer.extend_from_slice(&chunk[..count]);
-                Ok(true)
-            }
+        self.buffer.reserve(16 * 1024);
+        match self.stream.read_buf(&mut self.buffer).await {
+            Ok(count) => Ok(count > 0),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(false),
             Err(error) => Err(error.into()),
         }

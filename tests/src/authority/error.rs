@@ -4,6 +4,8 @@ use super::json;
 use crate::{body::Body, keys::unix_now};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json as value;
+use sidecar_runtime::clock::rfc3339;
+use std::time::Duration;
 
 /// Why a token request was refused.
 pub(crate) enum Refused {
@@ -41,11 +43,8 @@ impl Refused {
     pub(crate) fn response(&self) -> Response<Body> {
         match self {
             Self::Entra(code, error, status, text) => {
-                let (trace, correlation, time) = (
-                    identifier(1),
-                    identifier(2),
-                    timestamp(unix_now().as_secs()),
-                );
+                let (trace, correlation, time) =
+                    (identifier(1), identifier(2), timestamp(unix_now()));
                 // Most codes break the line before the trace; the newer federation codes have blanks instead.
                 let end = if *code >= 700_211 && *code <= 7_002_138 {
                     " "
@@ -103,30 +102,10 @@ fn identifier(salt: u128) -> String {
     )
 }
 
-/// `2021-11-17 23:25:07Z`, from seconds since the epoch (civil date by Howard Hinnant's algorithm).
-fn timestamp(unix: u64) -> String {
-    let (days, seconds) = (unix / 86_400, unix % 86_400);
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) = (
-        day_of_year - (153 * shifted + 2) / 5 + 1,
-        if shifted < 10 {
-            shifted + 3
-        } else {
-            shifted - 9
-        },
-    );
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z",
-        seconds / 3_600,
-        seconds / 60 % 60,
-        seconds % 60
-    )
+/// `2021-11-17 23:25:07Z`, from the time since the epoch.
+fn timestamp(unix: Duration) -> String {
+    let text = rfc3339(unix).replace('T', " ");
+    format!("{}Z", text.split('.').next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -135,8 +114,14 @@ mod tests {
 
     #[test]
     fn timestamps_are_civil_dates() {
-        assert_eq!(timestamp(0), "1970-01-01 00:00:00Z");
-        assert_eq!(timestamp(1_637_191_507), "2021-11-17 23:25:07Z");
-        assert_eq!(timestamp(1_709_164_800), "2024-02-29 00:00:00Z");
+        assert_eq!(timestamp(Duration::from_secs(0)), "1970-01-01 00:00:00Z");
+        assert_eq!(
+            timestamp(Duration::from_secs(1_637_191_507)),
+            "2021-11-17 23:25:07Z"
+        );
+        assert_eq!(
+            timestamp(Duration::from_secs(1_709_164_800)),
+            "2024-02-29 00:00:00Z"
+        );
     }
 }

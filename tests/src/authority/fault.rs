@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json as value};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
+/// Changes the fields of a good reply.
+pub type Alteration = Arc<dyn Fn(&mut Map<String, Value>) + Send + Sync>;
+
 /// One way to fail (or to answer oddly).
 #[derive(Clone)]
 pub enum Fault {
@@ -27,7 +30,7 @@ pub enum Fault {
     /// An RFC 6749 error with this HTTP status.
     OAuth(u16, &'static str),
     /// The good reply, altered.
-    Alter(Arc<dyn Fn(&mut Map<String, Value>) + Send + Sync>),
+    Alter(Alteration),
     /// Never answers.
     Hang,
     /// Answers on the merits, but not before the gate opens.
