@@ -148,6 +148,11 @@ impl Ca {
         Ok(Arc::new(config))
     }
 
+    /// Leaves the PEM files in place on drop, for a person to look at.
+    pub fn keep(&mut self) {
+        self.dir.keep();
+    }
+
     /// Writes a leaf's chain and key as `NAME.pem` and `NAME-key.pem` and returns both paths.
     ///
     /// # Errors

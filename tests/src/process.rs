@@ -1,18 +1,24 @@
-//! Real child processes: started with a cleared environment, their output recorded line by line, killed by their id when dropped.
+//! Real child processes: started with a cleared environment in a process group of their own, their output recorded line by line, killed
+//! by their id when dropped. [`sidecar`] and [`mcp_server`] know how to start ours.
+
+pub mod mcp_server;
+pub mod metrics;
+pub mod sidecar;
+
+pub use mcp_server::McpServer;
+pub use metrics::Metrics;
+pub use sidecar::{Sidecar, SidecarSetup};
 
 use crate::{
     Result,
-    client::{Answer, Client},
-    ports,
     record::Record,
-    wait::{LONG, TimedOut, eventually, within},
+    wait::{LONG, TimedOut, within},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{ExitStatus, Stdio},
 };
 use tokio::{
@@ -26,16 +32,13 @@ pub const AS_SIDECAR: &str = "__token-sidecar";
 /// The first argument by which a multi-call binary becomes the MCP server.
 pub const AS_MCP_SERVER: &str = "__mcp-server";
 
-/// Exit code of the sidecar when it cannot bind: the one failure that is worth another try with other ports.
-const CANNOT_BIND: i32 = 71;
-
 /// A running process.
 pub struct Process {
     child: Child,
     pid: Pid,
     stdout: Record<String>,
     stderr: Record<String>,
-    _readers: JoinSet<()>,
+    readers: JoinSet<()>,
 }
 
 impl Process {
@@ -56,6 +59,8 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // A terminal's Ctrl-C goes to its foreground group: whoever started us decides when we stop.
+            .process_group(0)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         let pid = child
@@ -75,7 +80,7 @@ impl Process {
             pid,
             stdout,
             stderr,
-            _readers: readers,
+            readers,
         })
     }
 
@@ -114,12 +119,27 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Its exit status, once it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Waits for its end, generously bounded.
     ///
     /// # Errors
     /// When it does not end in time.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         Ok(within(LONG, "the process to end", self.child.wait()).await??)
+    }
+
+    /// Waits until the output of an ended process has been read to its end.
+    pub(crate) async fn read_up(&mut self) {
+        drop(
+            within(LONG, "the end of the output", async {
+                while self.readers.join_next().await.is_some() {}
+            })
+            .await,
+        );
     }
 
     /// SIGTERM, then waits.
@@ -150,267 +170,5 @@ async fn read_lines(pipe: impl AsyncRead + Unpin, lines: Record<String>) {
     let mut reader = BufReader::new(pipe).lines();
     while let Ok(Some(line)) = reader.next_line().await {
         lines.push(line);
-    }
-}
-
-/// How to start a sidecar.
-#[derive(Debug, Clone, Default)]
-pub struct SidecarSetup {
-    /// Further environment variables.
-    pub env: BTreeMap<String, OsString>,
-    /// Further arguments.
-    pub args: Vec<OsString>,
-    /// The text of a configuration file; `{listen}` and `{admin}` in it are replaced by the free addresses. Without one, `--listen` and
-    /// `--admin` say them.
-    pub config: Option<String>,
-}
-
-impl SidecarSetup {
-    /// With a configuration file.
-    pub fn config(text: impl Into<String>) -> Self {
-        Self {
-            config: Some(text.into()),
-            ..Self::default()
-        }
-    }
-
-    /// Adds an environment variable.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
-        self.env.insert(name.to_owned(), value.into());
-        self
-    }
-
-    /// Adds an argument.
-    #[must_use]
-    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
-        self.args.push(arg.into());
-        self
-    }
-}
-
-/// A running sidecar on free ports.
-pub struct Sidecar {
-    /// The process.
-    pub process: Process,
-    listen: SocketAddr,
-    admin: SocketAddr,
-    config: Option<PathBuf>,
-    _dir: crate::temp::TempDir,
-}
-
-impl Sidecar {
-    /// Starts `program` (a multi-call binary) as the sidecar and waits until its admin port answers: not until it is ready.
-    ///
-    /// # Errors
-    /// When it ends first; the text has its output.
-    pub async fn start(program: &Path, setup: &SidecarSetup) -> Result<Self> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let mut sidecar = Self::spawn(program, setup)?;
-            match Box::pin(sidecar.answering()).await {
-                Ok(()) => return Ok(sidecar),
-                Err(Some(status)) if status.code() == Some(CANNOT_BIND) && tries < 5 => {}
-                Err(Some(status)) => {
-                    return Err(format!(
-                        "the sidecar ended ({status}) with:\n{}",
-                        sidecar.process.output()
-                    )
-                    .into());
-                }
-                Err(None) => {
-                    return Err(format!(
-                        "the sidecar's admin port never answered; it said:\n{}",
-                        sidecar.process.output()
-                    )
-                    .into());
-                }
-            }
-        }
-    }
-
-    /// Starts it and waits for nothing.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn spawn(program: &Path, setup: &SidecarSetup) -> Result<Self> {
-        let (listen, admin) = (ports::free()?, ports::free()?);
-        let dir = crate::temp::TempDir::new("token-sidecar-run")?;
-        let mut args: Vec<OsString> = vec![AS_SIDECAR.into()];
-        let mut config = None;
-        match &setup.config {
-            Some(text) => {
-                let file = dir.join("config.yaml");
-                std::fs::write(&file, addressed(text, listen, admin))?;
-                args.extend(["--config".into(), file.clone().into()]);
-                config = Some(file);
-            }
-            None => args.extend([
-                "--listen".into(),
-                listen.to_string().into(),
-                "--admin".into(),
-                admin.to_string().into(),
-            ]),
-        }
-        args.extend(setup.args.iter().cloned());
-        let process = Process::spawn(program, &args, &setup.env)?;
-        Ok(Self {
-            process,
-            listen,
-            admin,
-            config,
-            _dir: dir,
-        })
-    }
-
-    /// Where the workload reaches it.
-    pub fn listen(&self) -> SocketAddr {
-        self.listen
-    }
-
-    /// Its admin port.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
-    }
-
-    /// A client of its data port.
-    pub fn client(&self) -> Client {
-        Client::new(self.listen)
-    }
-
-    /// GET from its admin port.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn admin_get(&self, path: &str) -> Result<Answer> {
-        Client::new(self.admin).get(path).await
-    }
-
-    /// Waits until `/readyz` answers 200.
-    ///
-    /// # Errors
-    /// When it does not in time; the text has what `/readyz` said last.
-    pub async fn ready(&self) -> Result<()> {
-        let last = Record::new();
-        let ready = eventually("/readyz to answer 200", || async {
-            let answer = self.admin_get("/readyz").await.ok()?;
-            last.push(answer.text());
-            (answer.status == 200).then_some(())
-        });
-        ready.await.map_err(|error| {
-            format!(
-                "{error}; it said: {}\nlogs:\n{}",
-                last.last().unwrap_or_default(),
-                self.process.output()
-            )
-            .into()
-        })
-    }
-
-    /// Waits until `/readyz` answers anything but 200 with `text` in it, and gives the answer.
-    ///
-    /// # Errors
-    /// When it does not in time.
-    pub async fn pending(&self, text: &str) -> Result<Answer> {
-        let what = format!("/readyz to be pending with `{text}`");
-        let answer = eventually(&what, || async {
-            let answer = self.admin_get("/readyz").await.ok()?;
-            (answer.status != 200 && answer.text().contains(text)).then_some(answer)
-        });
-        answer
-            .await
-            .map_err(|error| format!("{error}; logs:\n{}", self.process.output()).into())
-    }
-
-    /// The scraped metrics.
-    ///
-    /// # Errors
-    /// When they cannot be had.
-    pub async fn metrics(&self) -> Result<Metrics> {
-        Ok(Metrics(self.admin_get("/metrics").await?.text()))
-    }
-
-    /// Waits until the metrics satisfy `wanted`.
-    ///
-    /// # Errors
-    /// When they do not in time; the text has the last scrape.
-    pub async fn metric(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Result<Metrics> {
-        let last = Record::new();
-        let metrics = eventually(what, || async {
-            let metrics = self.metrics().await.ok()?;
-            last.push(metrics.0.clone());
-            wanted(&metrics).then_some(metrics)
-        });
-        metrics.await.map_err(|error| {
-            format!("{error}; last scrape:\n{}", last.last().unwrap_or_default()).into()
-        })
-    }
-
-    /// Replaces the configuration file's text in place.
-    ///
-    /// # Errors
-    /// When it was started without one.
-    pub fn write_config(&self, text: &str) -> Result<()> {
-        let file = self
-            .config
-            .as_ref()
-            .ok_or("this sidecar has no configuration file")?;
-        let new = file.with_extension("new");
-        std::fs::write(&new, addressed(text, self.listen, self.admin))?;
-        Ok(std::fs::rename(&new, file)?)
-    }
-
-    /// `Err(Some(status))` when it ended, `Err(None)` when it never answered.
-    async fn answering(&mut self) -> Result<(), Option<ExitStatus>> {
-        let admin = Client::new(self.admin);
-        let outcome = eventually("the admin port to answer", || {
-            let ended = self.process.child.try_wait().ok().flatten();
-            let admin = admin.clone();
-            async move {
-                match ended {
-                    Some(status) => Some(Err(status)),
-                    None => admin.get("/livez").await.ok().map(|_| Ok(())),
-                }
-            }
-        });
-        match outcome.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(status)) => {
-                // Its last words may still be on their way.
-                drop(self.process.child.wait().await);
-                tokio::task::yield_now().await;
-                Err(Some(status))
-            }
-            Err(_) => Err(None),
-        }
-    }
-}
-
-fn addressed(text: &str, listen: SocketAddr, admin: SocketAddr) -> String {
-    text.replace("{listen}", &listen.to_string())
-        .replace("{admin}", &admin.to_string())
-}
-
-/// A scrape in Prometheus' text format.
-#[derive(Debug, Clone)]
-pub struct Metrics(pub String);
-
-impl Metrics {
-    /// The value of a series, its labels given as they are written: `exchanges_total{credential="a",result="ok"}`. Labels may be left
-    /// out; the values of all series that match are summed. `None` when none does.
-    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let mut sum = None;
-        for line in self.0.lines().filter(|line| !line.starts_with('#')) {
-            let Some((series, value)) = line.rsplit_once(' ') else {
-                continue;
-            };
-            let (found, inside) = series.split_once('{').unwrap_or((series, ""));
-            let has = |(key, value): &(&str, &str)| inside.contains(&format!("{key}=\"{value}\""));
-            if found == name && labels.iter().all(has) {
-                sum = Some(sum.unwrap_or(0.0) + value.parse::<f64>().unwrap_or(f64::NAN));
-            }
-        }
-        sum
     }
 }

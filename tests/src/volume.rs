@@ -32,7 +32,7 @@ impl Layout {
 /// A volume, empty at first; removed on drop.
 #[derive(Debug)]
 pub struct TokenVolume {
-    _dir: TempDir,
+    dir: TempDir,
     root: PathBuf,
     layout: Layout,
 }
@@ -55,11 +55,7 @@ impl TokenVolume {
     pub fn unmounted(layout: Layout) -> io::Result<Self> {
         let dir = TempDir::new("token-sidecar-volume")?;
         let root = dir.join("wi");
-        Ok(Self {
-            _dir: dir,
-            root,
-            layout,
-        })
+        Ok(Self { dir, root, layout })
     }
 
     /// The token file: what `AZURE_FEDERATED_TOKEN_FILE` names.
@@ -98,6 +94,11 @@ impl TokenVolume {
     /// When the file system refuses.
     pub fn unmount(&self) -> io::Result<()> {
         fs::remove_dir_all(&self.root)
+    }
+
+    /// Leaves the volume in place on drop, for a person to look at.
+    pub fn keep(&mut self) {
+        self.dir.keep();
     }
 
     fn swap(&self, content: Option<&[u8]>) -> io::Result<()> {
