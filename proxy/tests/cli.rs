@@ -113,10 +113,10 @@ fn help_names_options_variables_and_exit_codes() {
         "--workers",
         "--check",
         "--version",
-        "  0 ",
-        "  64 ",
-        "  70 ",
-        "  71 ",
+        "\n  0\n",
+        "\n  64\n",
+        "\n  70\n",
+        "\n  71\n",
         "130, 143",
     ] {
         assert!(out.contains(word), "{word} is missing:\n{out}");

@@ -69,6 +69,7 @@ pub(super) fn decode(
         routes,
         limits: limits?,
         allowed_hosts: allowed_hosts?,
+        allow_remote_peers: non_loopback?,
         allowed_origins: allowed_origins?,
     })
 }

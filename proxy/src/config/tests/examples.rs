@@ -60,6 +60,7 @@ fn everything_has_an_effect() {
             "unix:/run/token-sidecar/post.sock"
         ]
     );
+    assert!(request.allow_remote_peers);
     assert_eq!(request.allowed_hosts, ["orders.internal"]);
     assert_eq!(request.allowed_origins, ["http://localhost:6274"]);
     let l = request.limits;
@@ -230,6 +231,7 @@ fn without_a_file_aks_and_two_options_are_enough() {
         config.request.listeners,
         ["127.0.0.1:8080".parse().unwrap()]
     );
+    assert!(!config.request.allow_remote_peers);
     assert_eq!(config.admin.to_string(), "0.0.0.0:9090");
     let route = &config.request.routes[0];
     assert_eq!(
