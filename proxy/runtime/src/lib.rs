@@ -2,4 +2,14 @@
 //!
 //! It knows neither tokens nor upstreams, and links no TLS.
 
+pub mod admin;
+pub mod clock;
 pub mod listener;
+pub mod liveness;
+pub mod readiness;
+pub mod serve;
+pub mod shutdown;
+mod spawn;
+pub mod telemetry;
+
+pub use spawn::{spawn, spawn_local};
