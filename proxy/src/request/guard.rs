@@ -1,0 +1,301 @@
+//! Refuses what must not be routed: requests that break HTTP in ways the parser lets through (RFC 9112 section 3.2, RFC 9110 sections 4.2.4, 7.2,
+//! 10.1.1), foreign hosts and origins, paths that two parsers could read differently, and what is too large. It reads a request and changes nothing.
+
+use super::{params::Limits, respond::Problem};
+use http::{HeaderMap, Method, Uri, Version, header, request::Parts, uri::Authority};
+
+/// Where a request says it wants to go.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Lower-case host without port and without brackets.
+    pub host: Host,
+    /// The request was in absolute form over HTTP/1.1: we are used as a forward proxy.
+    pub absolute: bool,
+}
+
+/// A lower-case host. Nearly all are short: those never touch the heap.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Host {
+    len: u8,
+    bytes: [u8; Self::MAX],
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl Host {
+    /// The longest DNS name has 253 characters; what is longer is no host of ours.
+    const MAX: usize = 254;
+
+    fn new(host: &str) -> Option<Self> {
+        let host = host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host);
+        let mut bytes = [0; Self::MAX];
+        let place = bytes.get_mut(..host.len())?;
+        place.copy_from_slice(host.as_bytes());
+        place.make_ascii_lowercase();
+        Some(Self {
+            len: u8::try_from(host.len()).ok()?,
+            bytes,
+        })
+    }
+
+    /// The host.
+    pub fn as_str(&self) -> &str {
+        // Made from a `str` by ASCII lower-casing alone, so it is one still.
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
+    }
+}
+
+/// Checks the request line, framing and sizes; finds the destination.
+///
+/// # Errors
+/// The answer to give.
+pub fn check(parts: &Parts, limits: &Limits) -> Result<Destination, Problem> {
+    let Parts {
+        method,
+        uri,
+        version,
+        headers,
+        ..
+    } = parts;
+    match *method {
+        Method::CONNECT => {
+            return Err(Problem::method_not_supported(
+                "CONNECT would open a tunnel that no token can be put into: use an http:// URL (the sidecar speaks https to the upstream), or set NO_PROXY for this host",
+            ));
+        }
+        Method::TRACE => {
+            return Err(Problem::method_not_supported(
+                "TRACE would echo the injected credential",
+            ));
+        }
+        _ => {}
+    }
+    if headers.len() > limits.max_header_fields {
+        return Err(Problem::headers_too_large());
+    }
+    let mut bytes = 0;
+    for (name, value) in headers {
+        bytes += name.as_str().len() + value.len() + 4;
+    }
+    if bytes > limits.max_header_bytes {
+        return Err(Problem::headers_too_large());
+    }
+    if *version < Version::HTTP_2 {
+        check_framing(headers, *version)?;
+    }
+    if let Some(expect) = headers.get(header::EXPECT)
+        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Problem::expectation_failed());
+    }
+    destination(uri, *version, headers, limits)
+}
+
+fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Problem> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        if version < Version::HTTP_11 {
+            return Err(Problem::malformed(
+                "Transfer-Encoding does not exist in HTTP/1.0",
+            ));
+        }
+        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Problem::malformed(
+                "Transfer-Encoding must be one `chunked` and nothing else",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn destination(
+    uri: &Uri,
+    version: Version,
+    headers: &HeaderMap,
+    limits: &Limits,
+) -> Result<Destination, Problem> {
+    let path = uri.path_and_query().map_or("", |p| p.as_str());
+    if path.len() > limits.max_uri_bytes {
+        return Err(Problem::uri_too_long());
+    }
+    if path == "*" {
+        return Err(Problem::method_not_supported(
+            "`OPTIONS *` asks about the sidecar itself, which has no options",
+        ));
+    }
+    if !path.starts_with('/') && uri.authority().is_none() {
+        return Err(Problem::malformed(
+            "the request target must start with / or be an absolute http:// URL",
+        ));
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Problem::malformed("more than one Host header"));
+    }
+    let host = host
+        .map(|h| {
+            h.to_str()
+                .map_err(|_| Problem::malformed("the Host header is not ASCII"))
+        })
+        .transpose()?;
+    let absolute = version < Version::HTTP_2 && uri.authority().is_some();
+    if absolute
+        && uri
+            .scheme_str()
+            .is_some_and(|s| !s.eq_ignore_ascii_case("http"))
+    {
+        return Err(Problem::malformed(
+            "as a forward proxy the sidecar takes http:// URLs only; it speaks https to the upstream itself",
+        ));
+    }
+    if version == Version::HTTP_11 && host.is_none() {
+        return Err(Problem::malformed("no Host header"));
+    }
+    if version >= Version::HTTP_2
+        && let (Some(authority), Some(host)) = (uri.authority(), host)
+        && !authority.as_str().eq_ignore_ascii_case(host)
+    {
+        return Err(Problem::malformed("Host and :authority differ"));
+    }
+    // RFC 9112 section 3.2.2: the target's authority counts, the Host header does not.
+    let name = match (uri.authority(), host) {
+        (Some(authority), _) => host_of(authority.as_str())?,
+        (None, Some(host)) => host_of(host)?,
+        // HTTP/1.0 may leave it out. No browser does, so there is no rebinding to fear.
+        (None, None) => "localhost",
+    };
+    let host = Host::new(name).ok_or(Problem::malformed("the Host is too long"))?;
+    Ok(Destination { host, absolute })
+}
+
+/// The host of `host[:port]`.
+fn host_of(authority: &str) -> Result<&str, Problem> {
+    const BAD: Problem = Problem::malformed("the Host (or :authority) is not host[:port]");
+    if authority.contains('@') {
+        return Err(Problem::malformed(
+            "user information is not allowed in a request target or Host",
+        ));
+    }
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let end = rest.find(']').ok_or(BAD)?;
+            (&authority[..end + 2], &authority[end + 2..])
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port_ok = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()));
+    if host.is_empty() || !port_ok {
+        return Err(BAD);
+    }
+    // What is no registered name and no address must not reach a comparison.
+    if !host
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'[' | b']' | b':'))
+        || host.parse::<Authority>().is_err()
+    {
+        return Err(BAD);
+    }
+    Ok(host)
+}
+
+/// Whether the host is one that a listener may always be called by.
+pub fn is_own_host(host: &str, allowed: &[String]) -> bool {
+    host == "localhost"
+        || host == "127.0.0.1"
+        || host == "::1"
+        || crate::net::guard::is_loopback_name(host)
+        || allowed.iter().any(|a| a.eq_ignore_ascii_case(host))
+}
+
+/// Refuses what browsers send for other sites' pages: DNS rebinding and cross-site requests to a port of localhost.
+///
+/// # Errors
+/// The answer to give.
+pub fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
+    let mut let_in = false;
+    for origin in headers.get_all(header::ORIGIN) {
+        if !allowed
+            .iter()
+            .any(|a| a.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
+        {
+            return Err(Problem::foreign_origin());
+        }
+        let_in = true;
+    }
+    let cross = headers
+        .get("sec-fetch-site")
+        .is_some_and(|s| s.as_bytes().eq_ignore_ascii_case(b"cross-site"));
+    if cross && !let_in {
+        Err(Problem::foreign_origin())
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses a path that could mean another one to the upstream: dot segments always; where routing depends on the path (`scoped`), also encoded
+/// slashes and backslashes and empty segments. Nothing is normalised: a path goes out as it came in, or not at all.
+///
+/// # Errors
+/// The answer to give.
+pub fn check_path(path: &str, scoped: bool) -> Result<(), Problem> {
+    // Most paths have none of these bytes: one pass decides that.
+    let mut suspicious = false;
+    let mut before = 0;
+    for b in path.bytes() {
+        suspicious |= b == b'%' || b == b'\\' || (before == b'/' && (b == b'.' || b == b'/'));
+        before = b;
+    }
+    if !suspicious {
+        return Ok(());
+    }
+    if path.contains('\\') {
+        return Err(Problem::unsafe_path(
+            "the path has a backslash, which some servers read as a slash; encode it as %5C",
+        ));
+    }
+    for segment in path.split('/') {
+        if is_dots(segment) {
+            return Err(Problem::unsafe_path(
+                "the path has a dot segment (`.` or `..`, encoded or not); send the path that is meant",
+            ));
+        }
+    }
+    if scoped {
+        let lower = path.to_ascii_lowercase();
+        if lower.contains("%2f") || lower.contains("%5c") || path.contains("//") {
+            return Err(Problem::unsafe_path(
+                "routes here depend on the path, and %2F, %5C or // in it can be read in two ways",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `.` or `..`, each dot possibly as `%2e`; a path parameter (`..;x`) counts too, since some servers drop it first.
+fn is_dots(segment: &str) -> bool {
+    let mut rest = segment.split(';').next().unwrap_or("").as_bytes();
+    let mut dots = 0;
+    while !rest.is_empty() {
+        rest = match rest {
+            [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
+            _ => return false,
+        };
+        dots += 1;
+    }
+    dots == 1 || dots == 2
+}
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;
