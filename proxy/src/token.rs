@@ -20,7 +20,7 @@ use file::SubjectFile;
 use params::{ClientAuthentication, CredentialParams, GrantParams, SubjectTokenParams, TokenParams};
 use prometheus::IntCounter;
 use renew::Renewer;
-use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn::spawn};
+use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};
 use slot::Slot;
 use std::{
     collections::HashMap,

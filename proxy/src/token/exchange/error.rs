@@ -301,17 +301,12 @@ fn known_oauth(error: &str) -> Known {
     }
 }
 
-const fn plain_status(
-    status: u16,
-    class: Option<Class>,
-) -> (&'static str, Class, &'static str) {
-    let by_status = |otherwise| match class {
-        Some(class) => class,
-        None => otherwise,
-    };
+/// For a reply without an OAuth error in it.
+fn plain_status(status: u16, class: Option<Class>) -> (&'static str, Class, &'static str) {
+    let by_status = |otherwise| class.unwrap_or(otherwise);
     match status {
         429 => ("http_429", by_status(Class::Throttled), BUSY),
-        300..400 => ("http_3xx", Class::Permanent, "the authority answered with a redirect, which is never followed; check the authority's URL"),
+        300..=399 => ("http_3xx", Class::Permanent, "the authority answered with a redirect, which is never followed; check the authority's URL"),
         401 | 403 | 404 => ("http_4xx", Class::Permanent, "what answered is no token endpoint, or a proxy in between refuses; check the authority's URL and the proxy"),
         500.. => ("http_5xx", by_status(Class::Transient), "the authority, or a proxy in between, is failing; it is asked again"),
         _ => ("http_other", by_status(Class::Permanent), "the authority answered with an unexpected status and without an OAuth error; check the authority's URL"),
@@ -342,7 +337,7 @@ fn sanitise(text: &str) -> Option<Box<str>> {
 }
 
 /// Neither a control character nor one of those that reorder or break lines (bidirectional marks, line separators).
-const fn is_printable(c: char) -> bool {
+fn is_printable(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
