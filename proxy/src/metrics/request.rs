@@ -143,8 +143,10 @@ impl From<&Method> for MethodLabel {
 #[derive(Clone)]
 pub struct RequestMetrics(Arc<Inner>);
 
+type ByWorker = HashMap<usize, Arc<RouteShard>>;
+
 struct Inner {
-    routes: Mutex<BTreeMap<Arc<str>, HashMap<usize, Arc<RouteShard>>>>,
+    routes: Mutex<BTreeMap<Arc<str>, ByWorker>>,
     rejected: Mutex<BTreeMap<&'static str, u64>>,
     descs: Vec<Desc>,
 }

@@ -1,6 +1,6 @@
 //! What is taken out of header sections, both ways, before anything is put in: hop-by-hop fields and those that `Connection` names
 //! (RFC 9110 section 7.6.1), every credential of the caller's, forwarding headers nobody can vouch for, and configured names.
-//! It removes only; `inject` adds.
+//! It removes only; `inject` adds. `Trailer` stays: HTTP/1.1 peers send no trailers that it does not announce.
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -117,7 +117,7 @@ fn is_doomed(name: &HeaderName, way: Way) -> bool {
     let name = name.as_str();
     match name.len() {
         2 => name == "te",
-        7 => matches!(name, "trailer" | "upgrade"),
+        7 => name == "upgrade",
         6 => way == Way::Request && name == "expect",
         9 => way == Way::Request && matches!(name, "forwarded" | "x-real-ip"),
         10 => matches!(name, "connection" | "keep-alive"),
@@ -165,7 +165,6 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("proxy-connection", "keep-alive"),
             ("te", "gzip"),
-            ("trailer", "x-sum"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABkAAQAoAAAAAIAAAAA"),

@@ -69,6 +69,15 @@ impl Timers {
         }
     }
 
+    /// Wakes every task that has a deadline, due or not: something else has changed that it should look at.
+    pub fn wake_all(&self) {
+        for (_, entry) in self.0.entries.borrow().iter() {
+            if let Some(waker) = entry.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
     fn advance(&self, now: u64) {
         self.0.now.set(now);
         // Waking only schedules: no task runs, and so no entry comes or goes, while this borrow lasts.
