@@ -6,7 +6,7 @@ use prometheus::{
     core::Collector,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,6 +23,39 @@ pub struct TokenMetrics {
     exchange_duration: HistogramVec,
     retry_after: GaugeVec,
     unavailable: IntCounterVec,
+    unattached: IntCounter,
+    owners: Owners,
+}
+
+/// Who has the children of a name. On a reload the next owner may come before the last one has gone: then they are not taken away.
+#[derive(Clone, Default)]
+struct Owners(Arc<Mutex<HashMap<String, u64>>>);
+
+impl Owners {
+    fn take_over(&self, key: String) -> Owner {
+        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = generations.entry(key.clone()).or_default();
+        *generation += 1;
+        Owner {
+            generation: *generation,
+            all: self.clone(),
+            key,
+        }
+    }
+}
+
+struct Owner {
+    all: Owners,
+    key: String,
+    generation: u64,
+}
+
+impl Owner {
+    /// Whether nobody has taken over.
+    fn is_last(&self) -> bool {
+        let generations = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.get(&self.key) == Some(&self.generation)
+    }
 }
 
 /// From a loopback authority to one that takes the whole timeout.
@@ -96,13 +129,21 @@ impl TokenMetrics {
                 "Requests answered 503 because there was no valid token.",
                 &["credential"],
             )?,
+            unattached: IntCounter::with_opts(opts("unattached", "Not registered."))?,
+            owners: Owners::default(),
         })
+    }
+
+    /// A counter that no scrape shows.
+    pub(crate) fn unattached(&self) -> IntCounter {
+        self.unattached.clone()
     }
 
     /// The children of one subject token.
     pub fn subject_token(&self, name: &str) -> SubjectTokenMetrics {
         SubjectTokenMetrics {
             rotations: self.subject_rotations.with_label_values(&[name]),
+            owner: self.owners.take_over(format!("subject_token {name}")),
             all: self.clone(),
             name: name.into(),
             reasons: Mutex::default(),
@@ -111,6 +152,9 @@ impl TokenMetrics {
 
     /// The children of one credential.
     pub fn credential(&self, name: &str) -> CredentialMetrics {
+        // What an owner before issued is not in use any more.
+        self.issued_expiry.remove_label_values(&[name]).ok();
+        self.issued_renewed.remove_label_values(&[name]).ok();
         // There from the start, so that a rate has a zero to start from.
         self.exchanges.with_label_values(&[name, "success", ""]);
         CredentialMetrics {
@@ -118,6 +162,7 @@ impl TokenMetrics {
             retry_after: self.retry_after.with_label_values(&[name]),
             unavailable: self.unavailable.with_label_values(&[name]),
             errors: Mutex::new(BTreeSet::from([("success", "")])),
+            owner: self.owners.take_over(format!("credential {name}")),
             all: self.clone(),
             name: name.into(),
         }
@@ -127,6 +172,7 @@ impl TokenMetrics {
 /// One subject token's children. Dropping it takes them away.
 pub struct SubjectTokenMetrics {
     all: TokenMetrics,
+    owner: Owner,
     name: Arc<str>,
     rotations: IntCounter,
     reasons: Mutex<BTreeSet<&'static str>>,
@@ -157,6 +203,9 @@ impl SubjectTokenMetrics {
 
 impl Drop for SubjectTokenMetrics {
     fn drop(&mut self) {
+        if !self.owner.is_last() {
+            return;
+        }
         let name = &*self.name;
         // A child that was never made is not there to remove.
         self.all.subject_expiry.remove_label_values(&[name]).ok();
@@ -178,6 +227,7 @@ impl Drop for SubjectTokenMetrics {
 /// One credential's children. Dropping it takes them away.
 pub struct CredentialMetrics {
     all: TokenMetrics,
+    owner: Owner,
     name: Arc<str>,
     duration: Histogram,
     retry_after: prometheus::Gauge,
@@ -228,6 +278,9 @@ impl CredentialMetrics {
 
 impl Drop for CredentialMetrics {
     fn drop(&mut self) {
+        if !self.owner.is_last() {
+            return;
+        }
         let name = &*self.name;
         self.all.issued_expiry.remove_label_values(&[name]).ok();
         self.all.issued_renewed.remove_label_values(&[name]).ok();
@@ -312,7 +365,13 @@ mod tests {
         ] {
             assert!(shown.contains(line), "{line}\nis not in\n{shown}");
         }
-        drop((credential, subject));
+        // Taken over: nothing is lost when the last owner goes later.
+        let next = metrics.credential("arm");
+        drop(credential);
+        let shown = text(&registry);
+        assert!(shown.contains(r#"token_unavailable_total{credential="arm"} 1"#));
+        assert!(!shown.contains("issued_token_expiry"), "{shown}");
+        drop((next, subject));
         let shown = text(&registry);
         assert!(!shown.contains("arm") && !shown.contains("pod"), "{shown}");
     }
