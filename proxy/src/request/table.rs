@@ -49,49 +49,60 @@ pub struct CredentialHandle {
     pub unavailable: prometheus::IntCounter,
 }
 
-impl Plan {
-    /// Checks names and loads roots. `credential` gives what a route needs of its credential (which `config` has checked to exist).
+/// A plan that lacks its credentials: all that can fail has been tried.
+pub struct Prepared {
+    params: Arc<RequestParams>,
+    setups: Vec<Arc<UpstreamSetup>>,
+}
+
+impl Prepared {
+    /// Checks names and loads roots.
     ///
     /// # Errors
     /// [`PlanError`], for the first route that cannot be served.
-    pub fn new(
-        params: Arc<RequestParams>,
-        mut credential: impl FnMut(&str) -> CredentialHandle,
-    ) -> Result<Self, PlanError> {
+    pub fn new(params: RequestParams) -> Result<Self, PlanError> {
         let mut setups: Vec<Arc<UpstreamSetup>> = vec![];
-        let mut routes = vec![];
         for route in &params.routes {
-            let known = setups
-                .iter()
-                .find(|s| *s.params() == route.upstream)
-                .cloned();
-            let upstream = match known {
-                Some(setup) => setup,
-                None => {
-                    let setup = Arc::new(UpstreamSetup::new(route.upstream.clone()).map_err(
-                        |source| PlanError {
-                            route: Arc::clone(&route.name),
-                            source,
-                        },
-                    )?);
-                    setups.push(Arc::clone(&setup));
-                    setup
-                }
+            let setup = match setups.iter().find(|s| *s.params() == route.upstream) {
+                // Routes to one upstream share its connections.
+                Some(known) => Arc::clone(known),
+                None => Arc::new(
+                    UpstreamSetup::new(route.upstream.clone()).map_err(|source| PlanError {
+                        route: Arc::clone(&route.name),
+                        source,
+                    })?,
+                ),
             };
-            let CredentialHandle { slot, unavailable } = credential(&route.credential);
-            routes.push(RoutePlan {
-                params: Arc::new(route.clone()),
-                slot,
-                unavailable,
-                upstream,
-                strip_request: route.strip_request_headers.clone().into(),
-                strip_response: route.strip_response_headers.clone().into(),
-            });
+            setups.push(setup);
         }
         Ok(Self {
-            params,
-            routes: routes.into(),
+            params: Arc::new(params),
+            setups,
         })
+    }
+
+    /// The plan. `credential` gives what a route needs of its credential, which `config` has checked to exist.
+    pub fn plan(self, mut credential: impl FnMut(&str) -> CredentialHandle) -> Plan {
+        let routes = self
+            .params
+            .routes
+            .iter()
+            .zip(self.setups)
+            .map(|(route, upstream)| {
+                let CredentialHandle { slot, unavailable } = credential(&route.credential);
+                RoutePlan {
+                    params: Arc::new(route.clone()),
+                    slot,
+                    unavailable,
+                    upstream,
+                    strip_request: route.strip_request_headers.clone().into(),
+                    strip_response: route.strip_response_headers.clone().into(),
+                }
+            });
+        Plan {
+            routes: routes.collect(),
+            params: self.params,
+        }
     }
 }
 
