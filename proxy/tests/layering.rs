@@ -1,6 +1,8 @@
 //! The repository's shape, held by reading its sources and asking cargo: imports point one way, the environment is read in one place, files
 //! say what they are and stay small, and no program links what it must not be able to use.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
