@@ -1,7 +1,10 @@
 //! The repository's shape, held by reading its sources and asking cargo: imports point one way, the environment is read in one place, files
 //! say what they are and stay small, and no program links what it must not be able to use.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 use serde_json::Value;
 use std::{
@@ -303,6 +306,7 @@ fn every_file_says_what_it_is_and_is_small() {
         "proxy/src",
         "proxy/tests",
         "proxy/benches",
+        "proxy/examples",
         "proxy/runtime/src",
         "server/src",
         "tests/src",
