@@ -164,6 +164,7 @@ fn rank(module: &str) -> Option<u8> {
 /// What is wrong with the direction of a file's imports.
 fn misdirected(name: &str, text: &str) -> Vec<String> {
     let own = name.split(['/', '.']).next().unwrap();
+    let own = own.strip_suffix("_tests").unwrap_or(own);
     if own == "lib" {
         return Vec::new();
     }
