@@ -1,5 +1,10 @@
 //! The binary's arguments, what it prints where, and its exit codes, by running it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},

@@ -728,6 +728,24 @@ fn every_key_of_the_table_is_read() {
 }
 
 #[test]
+fn a_proxy_that_cannot_be_used_is_reported_once_and_not_shown() {
+    let source = Source {
+        document: Some(Document::File(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../tests/samples/config/several-upstreams.yaml"),
+        )),
+        ..Source::default()
+    };
+    refused(
+        load_from(
+            source,
+            &[AKS, &[("HTTPS_PROXY", "https://me:hunter2@proxy.example")]].concat(),
+        ),
+        "HTTPS_PROXY is not a proxy URL that can be used; write http://[user:password@]host:port (only http:// proxies are supported), or unset it",
+    );
+}
+
+#[test]
 fn a_password_in_a_url_is_not_repeated() {
     let error = with_route("upstream: https://me:hunter2@u.example\ncredential: a").unwrap_err();
     assert!(!error.contains("hunter2"), "{error}");
