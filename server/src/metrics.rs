@@ -29,7 +29,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all series, with a zero for each tool.
+    /// Registers all series, with a zero for each tool and result.
     ///
     /// # Errors
     /// A series of the same name is registered already.

@@ -120,10 +120,15 @@ fn parse(text: &str) -> Result<BackendUrl, Refusal> {
     if authority.as_str().contains('@') {
         return Err(Refusal::UserInfo);
     }
-    let port = match authority.port() {
-        Some(port) => port.as_u16(),
-        None if authority.as_str().ends_with(':') => return Err(Refusal::Malformed),
-        None => 80,
+    // `Authority::port` passes over a port that is none, such as 99999.
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => 80,
+        Some(port) => port
+            .strip_prefix(':')
+            .and_then(|port| port.parse().ok())
+            .filter(|port| *port != 0)
+            .ok_or(Refusal::Malformed)?,
+        None => return Err(Refusal::Malformed),
     };
     let addresses = loopback(authority.host())
         .ok_or(Refusal::NotLoopback)?
@@ -226,6 +231,8 @@ mod tests {
             ("", Refusal::Malformed),
             ("http://", Refusal::Malformed),
             ("http://127.0.0.1:99999", Refusal::Malformed),
+            ("http://127.0.0.1:0", Refusal::Malformed),
+            ("http://127.0.0.1:", Refusal::Malformed),
         ] {
             assert_eq!(refusal(text), expected, "{text}");
         }
