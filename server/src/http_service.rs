@@ -117,7 +117,7 @@ impl HttpService {
         match endpoint {
             Endpoint::Mcp => match self.read(request).await {
                 Ok((parts, body)) => self.mcp.respond(parts, body).await,
-                Err(refused) => refused,
+                Err(refused) => *refused,
             },
             Endpoint::Messages => {
                 let mut response = self.messages(request).await;
@@ -139,7 +139,7 @@ impl HttpService {
         }
         match self.read(request).await {
             Ok((parts, body)) => messages::respond(&self.toolbox, &parts.headers, &body).await,
-            Err(refused) => refused,
+            Err(refused) => *refused,
         }
     }
 
@@ -198,11 +198,14 @@ impl HttpService {
     }
 
     /// Reads a request's body, bounded in size and time.
-    async fn read(&self, request: Request<Incoming>) -> Result<(Parts, Bytes), Response<Body>> {
+    async fn read(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<(Parts, Bytes), Box<Response<Body>>> {
         let (parts, body) = request.into_parts();
         let refuse = |reason, status, detail: &str| {
             self.metrics.rejected(reason);
-            Err(respond::problem(status, detail))
+            Err(Box::new(respond::problem(status, detail)))
         };
         match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => Ok((parts, body.to_bytes())),

@@ -73,9 +73,10 @@ impl Metrics {
             )?,
         };
         for tool in catalog.names() {
-            metrics
-                .tool_calls
-                .with_label_values(&[tool, Outcome::Ok.label()]);
+            for outcome in Outcome::ALL {
+                let labels = [tool, outcome.label()];
+                metrics.tool_calls.with_label_values(&labels);
+            }
         }
         let build = IntGaugeVec::new(
             Opts::new(

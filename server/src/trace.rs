@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(sent(meta, &headers), [parent.clone(), state]);
         assert_eq!(
             sent(json!({ "traceparent": PARENT }), &headers),
-            [parent.clone()]
+            vec![parent.clone()]
         );
         assert_eq!(sent(Value::Null, &[("traceparent", PARENT)]), [parent]);
         assert_eq!(sent(Value::Null, &[]), []);

@@ -1,5 +1,7 @@
 //! The server on the wire, over real loopback sockets: both eras of MCP, the endpoints beside them, the calls it makes.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 #[path = "wire/backend.rs"]
 mod backend;
 #[path = "wire/calls.rs"]

@@ -21,31 +21,31 @@ use tokio::sync::Notify;
 
 /// What reached the backend.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub method: Method,
-    pub target: String,
-    pub headers: HeaderMap,
-    pub body: String,
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 /// A running backend; it ends when dropped.
-pub struct FakeBackend {
-    pub url: String,
-    pub seen: Arc<Mutex<Vec<Seen>>>,
+pub(crate) struct FakeBackend {
+    pub(crate) url: String,
+    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
     /// Lets `/users/held` answer.
-    pub release: Arc<Notify>,
+    pub(crate) release: Arc<Notify>,
     _trigger: DrainTrigger,
 }
 
 impl FakeBackend {
     /// On a free port.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (listener, addr) = bind();
         Self::on(listener, format!("http://{addr}"))
     }
 
     /// On a Unix socket.
-    pub fn start_unix(path: &Path) -> Self {
+    pub(crate) fn start_unix(path: &Path) -> Self {
         let addr = ListenAddr::Unix(path.to_owned());
         let listener = Listener::bind(&addr, BindOptions::default()).unwrap();
         Self::on(listener, addr.to_string())
@@ -81,7 +81,7 @@ impl FakeBackend {
 
     /// The only request that came.
     #[track_caller]
-    pub fn only(&self) -> Seen {
+    pub(crate) fn only(&self) -> Seen {
         let seen = self.seen.lock().unwrap();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen[0].clone()
@@ -89,7 +89,7 @@ impl FakeBackend {
 }
 
 /// A listener on a free port.
-pub fn bind() -> (Listener, SocketAddr) {
+pub(crate) fn bind() -> (Listener, SocketAddr) {
     let any = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind(&any, BindOptions::default()).unwrap();
     let ListenAddr::Tcp(addr) = listener.local_addr() else {

@@ -10,19 +10,19 @@ use tokio::{
 };
 
 /// Generous; only a hang comes near it.
-pub const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -31,7 +31,7 @@ impl Answer {
 
     /// The body as JSON.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(
             self.header("content-type")
                 .and_then(|t| t.split(';').next()),
@@ -43,7 +43,7 @@ impl Answer {
 
     /// The code of the JSON-RPC error in the body.
     #[track_caller]
-    pub fn code(&self) -> i64 {
+    pub(crate) fn code(&self) -> i64 {
         let json = self.json();
         assert_eq!(json["jsonrpc"], "2.0", "{json}");
         json["error"]["code"]
@@ -53,7 +53,7 @@ impl Answer {
 }
 
 /// Sends a request with `Host: localhost` unless `headers` names another, and a body if it is not empty.
-pub async fn send(
+pub(crate) async fn send(
     addr: SocketAddr,
     method: &str,
     path: &str,
@@ -77,7 +77,7 @@ pub async fn send(
 }
 
 /// Sends the bytes and reads until the server closes.
-pub async fn raw(addr: SocketAddr, request: &str) -> Answer {
+pub(crate) async fn raw(addr: SocketAddr, request: &str) -> Answer {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     // The server may answer and close before it has read everything.
     drop(stream.write_all(request.as_bytes()).await);

@@ -188,10 +188,10 @@ async fn the_deadline_cuts_what_does_not_finish() {
 async fn large_headers_and_broken_bodies() {
     let (_backend, server) = pair();
     let large = format!(
-        "GET /livez HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
-        "y".repeat(100_000)
+        "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n",
+        "y".repeat(40_000)
     );
     assert_eq!(raw(server.addr, &large).await.status, 431);
-    let slash = "POST /messages HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\nzz\r\n";
-    assert_eq!(raw(server.addr, slash).await.status, 400);
+    let bad_chunk = "POST /messages HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\nzz\r\n";
+    assert_eq!(raw(server.addr, bad_chunk).await.status, 400);
 }

@@ -8,19 +8,19 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use crate::backend::{FakeBackend, bind};
 
 /// A running server.
-pub struct TestServer {
-    pub addr: SocketAddr,
-    pub stop: oneshot::Sender<()>,
-    pub ended: JoinHandle<io::Result<Ended>>,
+pub(crate) struct TestServer {
+    pub(crate) addr: SocketAddr,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) ended: JoinHandle<io::Result<Ended>>,
 }
 
 /// Starts a server in front of `backend` with more variables.
-pub fn start(backend: &FakeBackend, variables: &[(&str, &str)]) -> TestServer {
+pub(crate) fn start(backend: &FakeBackend, variables: &[(&str, &str)]) -> TestServer {
     start_at(&backend.url, variables)
 }
 
 /// Starts a server in front of `url` with more variables.
-pub fn start_at(url: &str, variables: &[(&str, &str)]) -> TestServer {
+pub(crate) fn start_at(url: &str, variables: &[(&str, &str)]) -> TestServer {
     let mut env: HashMap<&str, &str> =
         HashMap::from([("BACKEND_API_URL", url), ("SHUTDOWN_DELAY", "0")]);
     env.extend(variables.iter().copied());
@@ -35,7 +35,7 @@ pub fn start_at(url: &str, variables: &[(&str, &str)]) -> TestServer {
 }
 
 /// A backend and a server with nothing but defaults.
-pub fn pair() -> (FakeBackend, TestServer) {
+pub(crate) fn pair() -> (FakeBackend, TestServer) {
     let backend = FakeBackend::start();
     let server = start(&backend, &[]);
     (backend, server)
