@@ -151,7 +151,7 @@ async fn ten_thousand_requests_at_the_moment_of_expiry_share_one_exchange() {
     for _ in 0..CONNECTIONS {
         let client = sidecar.client().http2();
         connections.spawn(async move {
-            let mut connection = client.connect().await.unwrap();
+            let connection = client.connect().await.unwrap();
             let mut statuses = Vec::new();
             let mut waiting = JoinSet::new();
             for _ in 0..STREAMS / CONNECTIONS {
