@@ -70,6 +70,7 @@ pub(super) fn decode(
         limits: limits?,
         allow_remote_peers: non_loopback?,
         allowed_hosts: allowed_hosts?,
+        allow_remote_peers: non_loopback?,
         allowed_origins: allowed_origins?,
     })
 }
