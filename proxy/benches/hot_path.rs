@@ -76,7 +76,10 @@ fn headers() -> HeaderMap {
         ("accept-encoding", "gzip, deflate"),
         ("connection", "keep-alive"),
         ("authorization", "Bearer not-ours"),
-        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        (
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
     ] {
         m.append(name, HeaderValue::from_static(value));
     }
@@ -88,12 +91,14 @@ fn headers() -> HeaderMap {
 fn strip_and_inject(bencher: Bencher<'_, '_>) {
     let slots = slots(1);
     let now = Instant::now();
-    bencher.with_inputs(headers).bench_local_values(|mut headers| {
-        strip::request(&mut headers, &[]);
-        if let Some(token) = slots[0].load(now) {
-            inject::authorization(&mut headers, &token);
-        }
-        headers.insert(header::HOST, HeaderValue::from_static("api.example.com"));
-        headers
-    });
+    bencher
+        .with_inputs(headers)
+        .bench_local_values(|mut headers| {
+            strip::request(&mut headers, &[]);
+            if let Some(token) = slots[0].load(now) {
+                inject::authorization(&mut headers, &token);
+            }
+            headers.insert(header::HOST, HeaderValue::from_static("api.example.com"));
+            headers
+        });
 }
