@@ -1,0 +1,91 @@
+//! Where to watch for a rotation of a projected volume, and the watch itself. Only an accelerator: `file` polls whatever happens here.
+//!
+//! The kubelet renames a symlink (`..data`) in the volume's root; the file, its parent and `..data` itself are all replaced, so a watch on any of
+//! them fires once and is dead. The root stays.
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+use tokio::sync::mpsc;
+
+/// Tells a directory from another one that took its place.
+type Identity = (u64, u64);
+
+/// A live watch.
+pub(super) struct Watch {
+    root: PathBuf,
+    identity: Identity,
+    _watcher: RecommendedWatcher,
+}
+
+/// The directory to watch: the nearest above `file` that has a `..data` entry, else the file's own.
+pub(super) fn root_of(file: &Path) -> PathBuf {
+    file.ancestors()
+        .skip(1)
+        .find(|dir| dir.join("..data").symlink_metadata().is_ok())
+        .or_else(|| file.parent())
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."))
+        .to_owned()
+}
+
+fn identity(dir: &Path) -> Option<Identity> {
+    let meta = fs::metadata(dir).ok()?;
+    meta.is_dir().then(|| (meta.dev(), meta.ino()))
+}
+
+impl Watch {
+    /// Whether this still watches the directory that is now at `root`.
+    pub(super) fn covers(&self, root: &Path) -> bool {
+        self.root == root && identity(root) == Some(self.identity)
+    }
+
+    /// Watches `root`; `None` when there is no such directory (yet). Each change puts a token into `events`, when there is room.
+    pub(super) fn arm(root: &Path, events: mpsc::Sender<()>) -> notify::Result<Option<Self>> {
+        let Some(identity) = identity(root) else {
+            return Ok(None);
+        };
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // Reading the file opens it, which must not count as a change. Errors (an overflow) are a reason to look.
+            let ours = event.is_ok_and(|e| {
+                matches!(e.kind, EventKind::Access(a) if a != AccessKind::Close(AccessMode::Write))
+            });
+            if !ours {
+                // Full means that somebody will look anyway.
+                events.try_send(()).ok();
+            }
+        })?;
+        watcher.watch(root, RecursiveMode::NonRecursive)?;
+        Ok(Some(Self {
+            root: root.to_owned(),
+            identity,
+            _watcher: watcher,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_where_data_is() {
+        let dir = super::super::file::tests::TestDir::new();
+        let root = dir.path().join("wi");
+        fs::create_dir_all(root.join("..1/token")).unwrap();
+        std::os::unix::fs::symlink("..1", root.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/token", root.join("token")).unwrap();
+        assert_eq!(root_of(&root.join("token/azure-identity-token")), root);
+        assert_eq!(root_of(&root.join("azure-identity-token")), root);
+        // No `..data` (yet): the file's directory, there or not.
+        let plain = dir.path().join("a/b");
+        assert_eq!(root_of(&plain.join("t")), plain);
+        assert_eq!(root_of(Path::new("t")), Path::new("."));
+    }
+}
