@@ -17,7 +17,9 @@ use crate::{
 };
 use exchange::{entra::EntraExchanger, token_exchange::TokenExchanger};
 use file::SubjectFile;
-use params::{ClientAuthentication, CredentialParams, GrantParams, SubjectTokenParams, TokenParams};
+use params::{
+    ClientAuthentication, CredentialParams, GrantParams, SubjectTokenParams, TokenParams,
+};
 use prometheus::IntCounter;
 use renew::Renewer;
 use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};
@@ -99,7 +101,9 @@ impl Task {
         if let Err(error) = (&mut self.0).await
             && error.is_panic()
         {
-            tracing::error!("a task of the token flow had ended by a defect; it is started anew or gone now");
+            tracing::error!(
+                "a task of the token flow had ended by a defect; it is started anew or gone now"
+            );
         }
     }
 }
@@ -144,7 +148,9 @@ impl TokenFlow {
             let unchanged = self
                 .credentials
                 .get(&credential.name)
-                .is_some_and(|running| running.params == credential && running.subjects == subjects);
+                .is_some_and(|running| {
+                    running.params == credential && running.subjects == subjects
+                });
             if unchanged {
                 keep.push(Arc::clone(&credential.name));
             } else {
@@ -235,8 +241,10 @@ impl TokenFlow {
                 self.deps.metrics.subject_token(&params.name),
             );
             let task = Task(spawn("subject_token", Arc::clone(&file).run()));
-            self.subjects
-                .insert(Arc::clone(&params.name), RunningSubject { params, file, task });
+            self.subjects.insert(
+                Arc::clone(&params.name),
+                RunningSubject { params, file, task },
+            );
         }
     }
 

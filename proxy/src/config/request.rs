@@ -68,7 +68,6 @@ pub(super) fn decode(
         listeners: listeners.finish(),
         routes,
         limits: limits?,
-        allow_remote_peers: non_loopback?,
         allowed_hosts: allowed_hosts?,
         allow_remote_peers: non_loopback?,
         allowed_origins: allowed_origins?,

@@ -161,7 +161,12 @@ impl Drop for SubjectTokenMetrics {
         // A child that was never made is not there to remove.
         self.all.subject_expiry.remove_label_values(&[name]).ok();
         self.all.subject_rotations.remove_label_values(&[name]).ok();
-        for reason in self.reasons.get_mut().unwrap_or_else(PoisonError::into_inner).iter() {
+        for reason in self
+            .reasons
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             self.all
                 .subject_errors
                 .remove_label_values(&[name, reason])
@@ -185,8 +190,14 @@ impl CredentialMetrics {
     pub fn issued(&self, took: Duration, at: Duration, expiry: Duration) {
         self.exchanged(took, "success", "");
         let name = &[&*self.name];
-        self.all.issued_renewed.with_label_values(name).set(at.as_secs_f64());
-        self.all.issued_expiry.with_label_values(name).set(expiry.as_secs_f64());
+        self.all
+            .issued_renewed
+            .with_label_values(name)
+            .set(at.as_secs_f64());
+        self.all
+            .issued_expiry
+            .with_label_values(name)
+            .set(expiry.as_secs_f64());
         self.retry_after.set(0.0);
     }
 
@@ -223,7 +234,12 @@ impl Drop for CredentialMetrics {
         self.all.exchange_duration.remove_label_values(&[name]).ok();
         self.all.retry_after.remove_label_values(&[name]).ok();
         self.all.unavailable.remove_label_values(&[name]).ok();
-        for (result, error) in self.errors.get_mut().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (result, error) in self
+            .errors
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             self.all
                 .exchanges
                 .remove_label_values(&[name, result, error])
@@ -232,11 +248,21 @@ impl Drop for CredentialMetrics {
     }
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+fn gauge(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<GaugeVec> {
     add(registry, GaugeVec::new(opts(name, help), labels)?)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+fn counter(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
     add(registry, IntCounterVec::new(opts(name, help), labels)?)
 }
 

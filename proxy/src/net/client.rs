@@ -181,7 +181,10 @@ impl AuthorityClient {
                 host,
                 tls,
             },
-            proxy: proxy.map(proxy::Proxy::new).transpose().map_err(|_| bad())?,
+            proxy: proxy
+                .map(proxy::Proxy::new)
+                .transpose()
+                .map_err(|_| bad())?,
         })
     }
 
@@ -246,7 +249,11 @@ impl AuthorityClient {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(uri.build()?)
-            .version(if h2 { Version::HTTP_2 } else { Version::HTTP_11 })
+            .version(if h2 {
+                Version::HTTP_2
+            } else {
+                Version::HTTP_11
+            })
             .body(Full::new(Bytes::from_owner(Wiped(body))))?;
         let headers = request.headers_mut();
         if !h2 {

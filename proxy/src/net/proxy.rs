@@ -113,7 +113,10 @@ fn matches(entry: &str, host: Option<Host<&str>>, port: Option<u16>) -> bool {
         return false;
     };
     let domain = domain.trim_end_matches('.').to_ascii_lowercase();
-    let name = name.trim_start_matches("*.").trim_matches('.').to_ascii_lowercase();
+    let name = name
+        .trim_start_matches("*.")
+        .trim_matches('.')
+        .to_ascii_lowercase();
     !name.is_empty()
         && (domain == name
             || domain
@@ -267,26 +270,52 @@ mod tests {
         assert_eq!(choose(login, &[("HTTPS_PROXY", "http://p:3128")]), proxied);
         assert_eq!(choose(login, &[("https_proxy", "p:3128")]), proxied);
         assert_eq!(
-            choose(login, &[("https_proxy", "http://p:3128"), ("HTTPS_PROXY", "http://q:1")]),
+            choose(
+                login,
+                &[
+                    ("https_proxy", "http://p:3128"),
+                    ("HTTPS_PROXY", "http://q:1")
+                ]
+            ),
             proxied
         );
-        assert_eq!(choose(login, &[("HTTPS_PROXY", " "), ("https_proxy", "")]), Ok(None));
+        assert_eq!(
+            choose(login, &[("HTTPS_PROXY", " "), ("https_proxy", "")]),
+            Ok(None)
+        );
         // HTTP_PROXY is for http URLs, which authorities are not.
         assert_eq!(choose(login, &[("HTTP_PROXY", "http://p:3128")]), Ok(None));
-        for local in ["https://localhost:8443/", "https://127.0.0.1/", "https://[::1]/", "http://127.0.0.1:1/"] {
-            assert_eq!(choose(local, &[("HTTPS_PROXY", "http://p:3128")]), Ok(None), "{local}");
+        for local in [
+            "https://localhost:8443/",
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "http://127.0.0.1:1/",
+        ] {
+            assert_eq!(
+                choose(local, &[("HTTPS_PROXY", "http://p:3128")]),
+                Ok(None),
+                "{local}"
+            );
         }
     }
 
     #[test]
     fn a_bad_proxy_is_an_error_that_hides_the_value() {
-        for bad in ["socks5://p:1", "https://u:hunter2@p:1", "http://", "http://u:hunter2@"] {
+        for bad in [
+            "socks5://p:1",
+            "https://u:hunter2@p:1",
+            "http://",
+            "http://u:hunter2@",
+        ] {
             let e = choose("https://a.example/", &[("HTTPS_PROXY", bad)]).unwrap_err();
             assert!(e.contains("HTTPS_PROXY") && !e.contains("hunter2"), "{e}");
         }
         // Not needed: not an error.
         assert_eq!(
-            choose("https://a.example/", &[("HTTPS_PROXY", "socks5://p:1"), ("NO_PROXY", "*")]),
+            choose(
+                "https://a.example/",
+                &[("HTTPS_PROXY", "socks5://p:1"), ("NO_PROXY", "*")]
+            ),
             Ok(None)
         );
     }
@@ -294,23 +323,48 @@ mod tests {
     #[test]
     fn no_proxy_takes_names_suffixes_ports_addresses_ranges_and_a_star() {
         let excluded = |authority: &str, list: &str| {
-            choose(authority, &[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", list)])
-                .unwrap()
-                .is_none()
+            choose(
+                authority,
+                &[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", list)],
+            )
+            .unwrap()
+            .is_none()
         };
         let a = "https://login.Example.com/";
         for list in [
-            "*", "login.example.com", "LOGIN.EXAMPLE.COM", ".example.com", "example.com", "*.example.com",
-            "x, example.com", "x example.com", "example.com:443", "login.example.com.",
+            "*",
+            "login.example.com",
+            "LOGIN.EXAMPLE.COM",
+            ".example.com",
+            "example.com",
+            "*.example.com",
+            "x, example.com",
+            "x example.com",
+            "example.com:443",
+            "login.example.com.",
         ] {
             assert!(excluded(a, list), "{list}");
         }
-        for list in ["", ",", "ample.com", "login.example.co", "example.com:8443", "a.login.example.com", "example.com:x", "10.0.0.0/8"] {
+        for list in [
+            "",
+            ",",
+            "ample.com",
+            "login.example.co",
+            "example.com:8443",
+            "a.login.example.com",
+            "example.com:x",
+            "10.0.0.0/8",
+        ] {
             assert!(!excluded(a, list), "{list}");
         }
         assert!(excluded("https://a.example:8443/", "a.example:8443"));
         let ip = "https://10.1.2.3/";
-        for list in ["10.1.2.3", "10.0.0.0/8", "10.1.2.3:443", "192.168.0.0/16,10.1.0.0/16"] {
+        for list in [
+            "10.1.2.3",
+            "10.0.0.0/8",
+            "10.1.2.3:443",
+            "192.168.0.0/16,10.1.0.0/16",
+        ] {
             assert!(excluded(ip, list), "{list}");
         }
         for list in ["10.1.2.4", "192.168.0.0/16", "10.1.2.3:1", "2.3", ".3"] {
@@ -327,7 +381,10 @@ mod tests {
     fn debug_hides_the_credentials() {
         let proxy = Proxy::new(&Url::parse("http://user:hunter2@p:3128").unwrap()).unwrap();
         let shown = format!("{proxy:?}");
-        assert!(!shown.contains("hunter2") && !shown.contains("aHVudGVyMg"), "{shown}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("aHVudGVyMg"),
+            "{shown}"
+        );
         // user:hunter2
         assert_eq!(proxy.authorization.unwrap().as_str(), "dXNlcjpodW50ZXIy");
     }

@@ -68,10 +68,7 @@ pub struct SubjectSource {
 
 impl SubjectSource {
     /// A source that is fed by hand.
-    pub const fn fed(
-        name: Arc<str>,
-        receiver: watch::Receiver<Option<Arc<SubjectToken>>>,
-    ) -> Self {
+    pub const fn fed(name: Arc<str>, receiver: watch::Receiver<Option<Arc<SubjectToken>>>) -> Self {
         Self {
             name,
             receiver,

@@ -287,8 +287,10 @@ impl<E: Exchanger> Renewer<E> {
             Phase::Healthy => self.condition.pending("expired; renewing"),
             Phase::Failing { error, .. } => {
                 let wait = state.due.saturating_duration_since(now);
-                self.condition
-                    .pending(format!("{error}; next try in {} s", wait.as_secs_f64().ceil()));
+                self.condition.pending(format!(
+                    "{error}; next try in {} s",
+                    wait.as_secs_f64().ceil()
+                ));
             }
             Phase::Blocked { reason, .. } => self.condition.pending(reason.to_string()),
         }
@@ -341,7 +343,8 @@ impl<E: Exchanger> Renewer<E> {
     }
 
     const fn next_seed(&self, state: &State) -> u64 {
-        self.seed.wrapping_add(state.attempts.wrapping_mul(0x9e37_79b9))
+        self.seed
+            .wrapping_add(state.attempts.wrapping_mul(0x9e37_79b9))
     }
 }
 
@@ -380,7 +383,10 @@ impl Drop for Gone {
 }
 
 fn fingerprints(tokens: &SubjectTokens) -> Vec<Fingerprint> {
-    tokens.iter().map(|(_, token)| token.fingerprint()).collect()
+    tokens
+        .iter()
+        .map(|(_, token)| token.fingerprint())
+        .collect()
 }
 
 async fn any_changed(subjects: &mut [SubjectSource]) {

@@ -93,7 +93,11 @@ pub fn retry_after(failure: &Failure, seed: u64) -> Duration {
 /// `first`, doubled with every failure after the first, at most `cap`.
 fn doubled(first: Duration, count: u32, cap: Duration) -> Duration {
     first
-        .saturating_mul(1_u32.checked_shl(count.saturating_sub(1)).unwrap_or(u32::MAX))
+        .saturating_mul(
+            1_u32
+                .checked_shl(count.saturating_sub(1))
+                .unwrap_or(u32::MAX),
+        )
         .min(cap)
 }
 
@@ -153,20 +157,35 @@ mod tests {
     }
 
     fn within(d: Duration, low: f64, high: f64) {
-        assert!((low..=high).contains(&d.as_secs_f64()), "{d:?} not in {low}..{high}");
+        assert!(
+            (low..=high).contains(&d.as_secs_f64()),
+            "{d:?} not in {low}..{high}"
+        );
     }
 
     #[test]
     fn renewal_is_at_refresh_in_else_by_the_share_of_life() {
         for seed in 0..200 {
-            within(renew_after(secs(86_400), Some(secs(43_200)), seed), 38_880.0, 47_520.0);
+            within(
+                renew_after(secs(86_400), Some(secs(43_200)), seed),
+                38_880.0,
+                47_520.0,
+            );
             within(renew_after(secs(3600), Some(secs(600)), seed), 540.0, 660.0);
             within(renew_after(secs(3600), None, seed), 2430.0, 2970.0);
             within(renew_after(secs(7200), None, seed), 4860.0, 5940.0);
             within(renew_after(secs(7201), None, seed), 3240.0, 3961.0);
             // A refresh_in that makes no sense is as good as none.
-            within(renew_after(secs(3600), Some(secs(3600)), seed), 2430.0, 2970.0);
-            within(renew_after(secs(3600), Some(Duration::ZERO), seed), 2430.0, 2970.0);
+            within(
+                renew_after(secs(3600), Some(secs(3600)), seed),
+                2430.0,
+                2970.0,
+            );
+            within(
+                renew_after(secs(3600), Some(Duration::ZERO), seed),
+                2430.0,
+                2970.0,
+            );
             // Short lives: before expiry, not below the floor.
             within(renew_after(secs(1), None, seed), 0.5, 0.9);
             assert_eq!(renew_after(Duration::ZERO, None, seed), FLOOR);
@@ -178,7 +197,11 @@ mod tests {
         for seed in 0..200 {
             within(retry_after(&failure(Class::Transient, 1), seed), 0.5, 1.0);
             within(retry_after(&failure(Class::Transient, 5), seed), 0.5, 16.0);
-            within(retry_after(&failure(Class::Transient, 4_000_000_000), seed), 0.5, 60.0);
+            within(
+                retry_after(&failure(Class::Transient, 4_000_000_000), seed),
+                0.5,
+                60.0,
+            );
         }
         let spread: Vec<_> = (0..200)
             .map(|seed| retry_after(&failure(Class::Transient, 7), seed))
@@ -190,7 +213,11 @@ mod tests {
     fn permanent_failures_back_off_to_minutes() {
         for seed in 0..200 {
             within(retry_after(&failure(Class::Permanent, 1), seed), 15.0, 30.0);
-            within(retry_after(&failure(Class::Permanent, 9), seed), 150.0, 300.0);
+            within(
+                retry_after(&failure(Class::Permanent, 9), seed),
+                150.0,
+                300.0,
+            );
         }
     }
 

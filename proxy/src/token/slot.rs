@@ -180,7 +180,11 @@ impl Slot {
             return Rejection::HeldOff;
         }
         let hold = HOLD_FIRST
-            .saturating_mul(1_u32.checked_shl(rejections.consecutive).unwrap_or(u32::MAX))
+            .saturating_mul(
+                1_u32
+                    .checked_shl(rejections.consecutive)
+                    .unwrap_or(u32::MAX),
+            )
             .min(HOLD_MAX);
         rejections.consecutive = rejections.consecutive.saturating_add(1);
         rejections.hold_until = now.checked_add(hold);
@@ -283,6 +287,8 @@ impl Slot {
     }
 
     fn rejections(&self) -> MutexGuard<'_, Rejections> {
-        self.rejections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -64,7 +64,9 @@ pub enum SubjectError {
     )]
     NotAJwt,
     /// `exp` has passed.
-    #[error("the token has expired; its writer (the kubelet) has not renewed it, or the node's clock is wrong")]
+    #[error(
+        "the token has expired; its writer (the kubelet) has not renewed it, or the node's clock is wrong"
+    )]
     Expired,
 }
 
@@ -251,14 +253,20 @@ pub(crate) mod tests {
             ("a.b.c.d".into(), "not_a_jwt"),
             (format!("{}.x", jwt(2000, "a")), "not_a_jwt"),
             (jwt(2000, "a").replace('.', ".+"), "not_a_jwt"),
-            (format!("{} {}", jwt(2000, "a"), jwt(2000, "b")), "not_a_jwt"),
+            (
+                format!("{} {}", jwt(2000, "a"), jwt(2000, "b")),
+                "not_a_jwt",
+            ),
             (jwt_of("[]"), "not_a_jwt"),
             (jwt_of("{}"), "not_a_jwt"),
             (jwt_of(r#"{"exp":"soon"}"#), "not_a_jwt"),
             (jwt_of(r#"{"exp":1e300}"#), "not_a_jwt"),
             (jwt_of(r#"{"exp":-5}"#), "expired"),
             (jwt(1000, "a"), "expired"),
-            (format!("{}{}", jwt(2000, "a"), " ".repeat(MAX_BYTES)), "too_large"),
+            (
+                format!("{}{}", jwt(2000, "a"), " ".repeat(MAX_BYTES)),
+                "too_large",
+            ),
         ];
         for (content, reason) in cases {
             assert_eq!(

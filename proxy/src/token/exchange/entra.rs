@@ -65,9 +65,7 @@ impl EntraExchanger {
         cloud.authority_host = self.authority_host();
         let client_options = ClientOptions {
             retry: RetryOptions::none(),
-            transport: Some(Transport::new(
-                Arc::clone(&transport) as Arc<dyn HttpClient>
-            )),
+            transport: Some(Transport::new(Arc::clone(&transport) as Arc<dyn HttpClient>)),
             cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
             ..ClientOptions::default()
         };

@@ -61,12 +61,15 @@ fn issued(body: &[u8], expected: Expected<'_>) -> Result<IssuedToken, ExchangeEr
             "the authority answered 200 with something that is no token reply (RFC 6749 section 5.1); check its URL and what proxies are in between",
         )
     })?;
-    let token = body.access_token.filter(|t| !t.0.is_empty()).ok_or_else(|| {
-        odd(
-            "reply_no_access_token",
-            "the authority answered 200 without an access_token; check its URL, and its log",
-        )
-    })?;
+    let token = body
+        .access_token
+        .filter(|t| !t.0.is_empty())
+        .ok_or_else(|| {
+            odd(
+                "reply_no_access_token",
+                "the authority answered 200 without an access_token; check its URL, and its log",
+            )
+        })?;
     if !body
         .token_type
         .as_deref()

@@ -5,11 +5,7 @@ use super::*;
 
 const NOW: Duration = Duration::from_secs(1_700_000_000);
 
-fn parse_as(
-    status: u16,
-    body: &str,
-    expected: Expected<'_>,
-) -> Result<IssuedToken, ExchangeError> {
+fn parse_as(status: u16, body: &str, expected: Expected<'_>) -> Result<IssuedToken, ExchangeError> {
     parse(
         RawReply {
             status,
@@ -39,7 +35,8 @@ fn samples(text: &str) -> impl Iterator<Item = Value> {
 
 #[test]
 fn recorded_successes_are_read() {
-    let text = include_str!("../../../../tests/samples/entra-recorded/federated-token-success.jsonl");
+    let text =
+        include_str!("../../../../tests/samples/entra-recorded/federated-token-success.jsonl");
     let mut seen = 0;
     for sample in samples(text) {
         let token = ok(&sample["body"].to_string());
@@ -49,7 +46,10 @@ fn recorded_successes_are_read() {
         );
         assert_eq!(
             token.header.to_str().unwrap(),
-            format!("Bearer {}", sample["body"]["access_token"].as_str().unwrap())
+            format!(
+                "Bearer {}",
+                sample["body"]["access_token"].as_str().unwrap()
+            )
         );
         assert!(token.header.is_sensitive());
         seen += 1;
@@ -65,12 +65,7 @@ fn recorded_errors_are_named_classed_and_mendable() {
         let number = sample["aadsts"].as_str().unwrap();
         let status = sample["http_status"].as_u64().unwrap_or(401);
         let body = sample["body"].to_string();
-        let e = parse_as(
-            u16::try_from(status).unwrap(),
-            &body,
-            Expected::AccessToken,
-        )
-        .unwrap_err();
+        let e = parse_as(u16::try_from(status).unwrap(), &body, Expected::AccessToken).unwrap_err();
         assert_eq!(e.code(), format!("aadsts_{number}"), "{body}");
         let class = match number {
             "70021" | "700211" | "700213" => Class::Propagation,
@@ -94,10 +89,12 @@ fn recorded_errors_are_named_classed_and_mendable() {
 
 #[test]
 fn numbers_come_as_numbers_or_strings() {
-    let token = ok(r#"{"access_token":"t","token_type":"bearer","expires_in":"3599","refresh_in":"1800"}"#);
+    let token =
+        ok(r#"{"access_token":"t","token_type":"bearer","expires_in":"3599","refresh_in":"1800"}"#);
     assert_eq!(token.lifetime, Duration::from_secs(3599));
     assert_eq!(token.refresh_in, Some(Duration::from_secs(1800)));
-    let token = ok(r#"{"access_token":"t","token_type":"BEARER","expires_in":59.5,"refresh_in":30}"#);
+    let token =
+        ok(r#"{"access_token":"t","token_type":"BEARER","expires_in":59.5,"refresh_in":30}"#);
     assert_eq!(token.lifetime, Duration::from_millis(59_500));
     // Missing: a default. Absurd: a cap. A refresh_in that is nonsense: none.
     assert_eq!(
@@ -108,8 +105,14 @@ fn numbers_come_as_numbers_or_strings() {
         ok(r#"{"access_token":"t","token_type":"Bearer","expires_in":null}"#).lifetime,
         DEFAULT_LIFETIME
     );
-    for absurd in ["1e300", "18446744073709551615", "\"99999999999999999999999\""] {
-        let body = format!(r#"{{"access_token":"t","token_type":"Bearer","expires_in":{absurd},"refresh_in":[]}}"#);
+    for absurd in [
+        "1e300",
+        "18446744073709551615",
+        "\"99999999999999999999999\"",
+    ] {
+        let body = format!(
+            r#"{{"access_token":"t","token_type":"Bearer","expires_in":{absurd},"refresh_in":[]}}"#
+        );
         let token = ok(&body);
         assert_eq!(token.lifetime, LONGEST_LIFETIME, "{absurd}");
         assert_eq!(token.refresh_in, None);
@@ -120,28 +123,73 @@ fn numbers_come_as_numbers_or_strings() {
 fn odd_replies_are_clear_errors_and_never_a_token() {
     let cases = [
         ("", "reply_not_json"),
-        ("<html><body>502 Bad Gateway</body></html>", "reply_not_json"),
+        (
+            "<html><body>502 Bad Gateway</body></html>",
+            "reply_not_json",
+        ),
         ("[]", "reply_not_json"),
         ("null", "reply_not_json"),
-        (r#"{"access_token":5,"token_type":"Bearer"}"#, "reply_not_json"),
+        (
+            r#"{"access_token":5,"token_type":"Bearer"}"#,
+            "reply_not_json",
+        ),
         (
             r#"{"access_token":"a","access_token":"b","token_type":"Bearer","expires_in":60}"#,
             "reply_not_json",
         ),
         ("{}", "reply_no_access_token"),
-        (r#"{"access_token":"","token_type":"Bearer","expires_in":60}"#, "reply_no_access_token"),
-        (r#"{"access_token":null,"token_type":"Bearer"}"#, "reply_no_access_token"),
-        (r#"{"access_token":"t","expires_in":60}"#, "reply_token_type"),
-        (r#"{"access_token":"t","token_type":"N_A"}"#, "reply_token_type"),
-        (r#"{"access_token":"t","token_type":"DPoP"}"#, "reply_token_type"),
-        (r#"{"access_token":"t","token_type":"Bearer","expires_in":0}"#, "reply_expires_in"),
-        (r#"{"access_token":"t","token_type":"Bearer","expires_in":-1}"#, "reply_expires_in"),
-        (r#"{"access_token":"t","token_type":"Bearer","expires_in":"soon"}"#, "reply_expires_in"),
-        (r#"{"access_token":"t","token_type":"Bearer","expires_in":"NaN"}"#, "reply_expires_in"),
-        (r#"{"access_token":"a b","token_type":"Bearer"}"#, "reply_bad_characters"),
-        (r#"{"access_token":"a\r\nX: y","token_type":"Bearer"}"#, "reply_bad_characters"),
-        (r#"{"access_token":"ä","token_type":"Bearer"}"#, "reply_bad_characters"),
-        (r#"{"error":"invalid_grant","access_token":"t","token_type":"Bearer"}"#, "invalid_grant"),
+        (
+            r#"{"access_token":"","token_type":"Bearer","expires_in":60}"#,
+            "reply_no_access_token",
+        ),
+        (
+            r#"{"access_token":null,"token_type":"Bearer"}"#,
+            "reply_no_access_token",
+        ),
+        (
+            r#"{"access_token":"t","expires_in":60}"#,
+            "reply_token_type",
+        ),
+        (
+            r#"{"access_token":"t","token_type":"N_A"}"#,
+            "reply_token_type",
+        ),
+        (
+            r#"{"access_token":"t","token_type":"DPoP"}"#,
+            "reply_token_type",
+        ),
+        (
+            r#"{"access_token":"t","token_type":"Bearer","expires_in":0}"#,
+            "reply_expires_in",
+        ),
+        (
+            r#"{"access_token":"t","token_type":"Bearer","expires_in":-1}"#,
+            "reply_expires_in",
+        ),
+        (
+            r#"{"access_token":"t","token_type":"Bearer","expires_in":"soon"}"#,
+            "reply_expires_in",
+        ),
+        (
+            r#"{"access_token":"t","token_type":"Bearer","expires_in":"NaN"}"#,
+            "reply_expires_in",
+        ),
+        (
+            r#"{"access_token":"a b","token_type":"Bearer"}"#,
+            "reply_bad_characters",
+        ),
+        (
+            r#"{"access_token":"a\r\nX: y","token_type":"Bearer"}"#,
+            "reply_bad_characters",
+        ),
+        (
+            r#"{"access_token":"ä","token_type":"Bearer"}"#,
+            "reply_bad_characters",
+        ),
+        (
+            r#"{"error":"invalid_grant","access_token":"t","token_type":"Bearer"}"#,
+            "invalid_grant",
+        ),
     ];
     for (body, expected) in cases {
         assert_eq!(code(200, body), expected, "{body}");
@@ -154,7 +202,10 @@ fn odd_replies_are_clear_errors_and_never_a_token() {
     );
     let good = r#"{"access_token":"t","token_type":"Bearer","expires_in":60}"#;
     for status in [201, 204, 302, 404, 500] {
-        assert!(parse_as(status, good, Expected::AccessToken).is_err(), "{status}");
+        assert!(
+            parse_as(status, good, Expected::AccessToken).is_err(),
+            "{status}"
+        );
     }
 }
 
@@ -165,19 +216,36 @@ fn errors_of_any_shape_are_errors() {
     assert_eq!(code(400, r#"{"error":"invalid_target"}"#), "invalid_target");
     assert_eq!(code(400, r#"{"error":"evil_made_up"}"#), "other");
     assert_eq!(code(400, r#"{"error":{"code":7,"message":"x"}}"#), "other");
-    assert_eq!(code(400, r#"{"error":"invalid_client","error_codes":[123456]}"#), "aadsts_other");
-    assert_eq!(code(400, r#"{"error":"invalid_client","error_codes":["700213"]}"#), "aadsts_700213");
     assert_eq!(
-        code(400, r#"{"error":"invalid_grant","error_description":"AADSTS50013: x"}"#),
+        code(400, r#"{"error":"invalid_client","error_codes":[123456]}"#),
+        "aadsts_other"
+    );
+    assert_eq!(
+        code(
+            400,
+            r#"{"error":"invalid_client","error_codes":["700213"]}"#
+        ),
+        "aadsts_700213"
+    );
+    assert_eq!(
+        code(
+            400,
+            r#"{"error":"invalid_grant","error_description":"AADSTS50013: x"}"#
+        ),
         "aadsts_50013"
     );
-    assert_eq!(code(400, r#"{"error":"invalid_grant","error_description":7}"#), "invalid_grant");
+    assert_eq!(
+        code(400, r#"{"error":"invalid_grant","error_description":7}"#),
+        "invalid_grant"
+    );
 }
 
 #[test]
 fn the_issued_type_must_be_the_requested_one() {
     let body = |t: &str| {
-        format!(r#"{{"access_token":"t","token_type":"Bearer","expires_in":60,"issued_token_type":"{t}"}}"#)
+        format!(
+            r#"{{"access_token":"t","token_type":"Bearer","expires_in":60,"issued_token_type":"{t}"}}"#
+        )
     };
     let try_it = |issued: &str, requested| {
         parse_as(200, &body(issued), Expected::Exchanged(requested)).map_err(|e| e.code())

@@ -54,7 +54,9 @@ impl Form {
     /// With a field for each value.
     #[must_use]
     pub fn with_each(self, name: &str, values: &[String]) -> Self {
-        values.iter().fold(self, |form, value| form.with(name, value))
+        values
+            .iter()
+            .fold(self, |form, value| form.with(name, value))
     }
 
     /// The body, `application/x-www-form-urlencoded`.
