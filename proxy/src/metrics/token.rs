@@ -29,15 +29,19 @@ pub struct TokenMetrics {
 
 /// Who has the children of a name. On a reload the next owner may come before the last one has gone: then they are not taken away.
 #[derive(Clone, Default)]
-struct Owners(Arc<Mutex<HashMap<String, u64>>>);
+struct Owners(Arc<Mutex<HashMap<String, (u64, Labels)>>>);
+
+/// The further labels that children of a name were made with.
+type Labels = Arc<Mutex<BTreeSet<(&'static str, &'static str)>>>;
 
 impl Owners {
     fn take_over(&self, key: String) -> Owner {
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let generation = generations.entry(key.clone()).or_default();
+        let (generation, labels) = generations.entry(key.clone()).or_default();
         *generation += 1;
         Owner {
             generation: *generation,
+            labels: Arc::clone(labels),
             all: self.clone(),
             key,
         }
@@ -48,13 +52,23 @@ struct Owner {
     all: Owners,
     key: String,
     generation: u64,
+    labels: Labels,
 }
 
 impl Owner {
-    /// Whether nobody has taken over.
-    fn is_last(&self) -> bool {
-        let generations = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        generations.get(&self.key) == Some(&self.generation)
+    fn note(&self, labels: (&'static str, &'static str)) {
+        let mut all = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(labels);
+    }
+
+    /// All labels noted, unless somebody has taken over.
+    fn let_go(&self) -> Option<BTreeSet<(&'static str, &'static str)>> {
+        let mut generations = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = generations.get(&self.key)?.0 == self.generation;
+        last.then(|| {
+            generations.remove(&self.key);
+            std::mem::take(&mut *self.labels.lock().unwrap_or_else(PoisonError::into_inner))
+        })
     }
 }
 
@@ -146,7 +160,6 @@ impl TokenMetrics {
             owner: self.owners.take_over(format!("subject_token {name}")),
             all: self.clone(),
             name: name.into(),
-            reasons: Mutex::default(),
         }
     }
 
@@ -157,12 +170,13 @@ impl TokenMetrics {
         self.issued_renewed.remove_label_values(&[name]).ok();
         // There from the start, so that a rate has a zero to start from.
         self.exchanges.with_label_values(&[name, "success", ""]);
+        let owner = self.owners.take_over(format!("credential {name}"));
+        owner.note(("success", ""));
         CredentialMetrics {
             duration: self.exchange_duration.with_label_values(&[name]),
             retry_after: self.retry_after.with_label_values(&[name]),
             unavailable: self.unavailable.with_label_values(&[name]),
-            errors: Mutex::new(BTreeSet::from([("success", "")])),
-            owner: self.owners.take_over(format!("credential {name}")),
+            owner,
             all: self.clone(),
             name: name.into(),
         }
@@ -175,7 +189,6 @@ pub struct SubjectTokenMetrics {
     owner: Owner,
     name: Arc<str>,
     rotations: IntCounter,
-    reasons: Mutex<BTreeSet<&'static str>>,
 }
 
 impl SubjectTokenMetrics {
@@ -194,28 +207,20 @@ impl SubjectTokenMetrics {
             .subject_errors
             .with_label_values(&[&*self.name, reason])
             .inc();
-        self.reasons
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(reason);
+        self.owner.note((reason, ""));
     }
 }
 
 impl Drop for SubjectTokenMetrics {
     fn drop(&mut self) {
-        if !self.owner.is_last() {
+        let Some(labels) = self.owner.let_go() else {
             return;
-        }
+        };
         let name = &*self.name;
         // A child that was never made is not there to remove.
         self.all.subject_expiry.remove_label_values(&[name]).ok();
         self.all.subject_rotations.remove_label_values(&[name]).ok();
-        for reason in self
-            .reasons
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for (reason, _) in labels {
             self.all
                 .subject_errors
                 .remove_label_values(&[name, reason])
@@ -232,7 +237,6 @@ pub struct CredentialMetrics {
     duration: Histogram,
     retry_after: prometheus::Gauge,
     unavailable: IntCounter,
-    errors: Mutex<BTreeSet<(&'static str, &'static str)>>,
 }
 
 impl CredentialMetrics {
@@ -269,30 +273,22 @@ impl CredentialMetrics {
             .exchanges
             .with_label_values(&[&*self.name, result, error])
             .inc();
-        self.errors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((result, error));
+        self.owner.note((result, error));
     }
 }
 
 impl Drop for CredentialMetrics {
     fn drop(&mut self) {
-        if !self.owner.is_last() {
+        let Some(labels) = self.owner.let_go() else {
             return;
-        }
+        };
         let name = &*self.name;
         self.all.issued_expiry.remove_label_values(&[name]).ok();
         self.all.issued_renewed.remove_label_values(&[name]).ok();
         self.all.exchange_duration.remove_label_values(&[name]).ok();
         self.all.retry_after.remove_label_values(&[name]).ok();
         self.all.unavailable.remove_label_values(&[name]).ok();
-        for (result, error) in self
-            .errors
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for (result, error) in labels {
             self.all
                 .exchanges
                 .remove_label_values(&[name, result, error])
