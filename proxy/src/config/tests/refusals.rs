@@ -595,6 +595,10 @@ fn routes() {
             "carries a user name or password; remove what stands before the `@`",
         ),
         (
+            "https://@u.example/a",
+            "carries a user name or password; remove what stands before the `@`",
+        ),
+        (
             "'https://u.example\\@v.example'",
             "not a URL; it has spaces, backslashes or characters that are not ASCII: percent-encode or remove them",
         ),
