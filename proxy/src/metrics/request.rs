@@ -47,7 +47,7 @@ impl Cell {
     }
 }
 
-/// A histogram over [`BOUNDS`] with one writer.
+/// A histogram over `BOUNDS` with one writer.
 #[derive(Debug, Default)]
 pub struct Durations {
     buckets: [Cell; BOUNDS.len() + 1],
