@@ -63,7 +63,8 @@ impl Durations {
             .position(|b| micros <= *b)
             .unwrap_or(BOUNDS.len());
         self.buckets[at].add(1);
-        self.nanos.add(took.as_secs().wrapping_mul(1_000_000_000) + u64::from(took.subsec_nanos()));
+        self.nanos
+            .add(took.as_secs().wrapping_mul(1_000_000_000) + u64::from(took.subsec_nanos()));
     }
 }
 

@@ -69,7 +69,11 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<Destination, Problem> {
                 "CONNECT would open a tunnel that no token can be put into: use an http:// URL (the sidecar speaks https to the upstream), or set NO_PROXY for this host",
             ));
         }
-        Method::TRACE => return Err(Problem::method_not_supported("TRACE would echo the injected credential")),
+        Method::TRACE => {
+            return Err(Problem::method_not_supported(
+                "TRACE would echo the injected credential",
+            ));
+        }
         _ => {}
     }
     let fields = Fields::read(&parts.headers);
@@ -78,10 +82,14 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<Destination, Problem> {
     }
     if parts.version < Version::HTTP_2 && fields.transfer_codings > 0 {
         if parts.version < Version::HTTP_11 {
-            return Err(Problem::malformed("Transfer-Encoding does not exist in HTTP/1.0"));
+            return Err(Problem::malformed(
+                "Transfer-Encoding does not exist in HTTP/1.0",
+            ));
         }
         if fields.transfer_codings > 1 || !fields.chunked {
-            return Err(Problem::malformed("Transfer-Encoding must be one `chunked` and nothing else"));
+            return Err(Problem::malformed(
+                "Transfer-Encoding must be one `chunked` and nothing else",
+            ));
         }
     }
     if fields.expects_other {
@@ -119,7 +127,9 @@ impl<'a> Fields<'a> {
                     fields.transfer_codings += 1;
                     fields.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
                 }
-                "expect" => fields.expects_other |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+                "expect" => {
+                    fields.expects_other |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue")
+                }
                 "origin" | "sec-fetch-site" => fields.browser = true,
                 "via" => fields.via = true,
                 "upgrade" => fields.upgrade = true,
@@ -130,24 +140,45 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn destination(uri: &Uri, version: Version, fields: &Fields<'_>, limits: &Limits) -> Result<Destination, Problem> {
+fn destination(
+    uri: &Uri,
+    version: Version,
+    fields: &Fields<'_>,
+    limits: &Limits,
+) -> Result<Destination, Problem> {
     let path = uri.path_and_query().map_or("", |p| p.as_str());
     if path.len() > limits.max_uri_bytes {
         return Err(Problem::uri_too_long());
     }
     if path == "*" {
-        return Err(Problem::method_not_supported("`OPTIONS *` asks about the sidecar itself, which has no options"));
+        return Err(Problem::method_not_supported(
+            "`OPTIONS *` asks about the sidecar itself, which has no options",
+        ));
     }
     if !path.starts_with('/') && uri.authority().is_none() {
-        return Err(Problem::malformed("the request target must start with / or be an absolute http:// URL"));
+        return Err(Problem::malformed(
+            "the request target must start with / or be an absolute http:// URL",
+        ));
     }
     if fields.hosts > 1 {
         return Err(Problem::malformed("more than one Host header"));
     }
-    let host = fields.host.map(|h| h.to_str().map_err(|_| Problem::malformed("the Host header is not ASCII"))).transpose()?;
+    let host = fields
+        .host
+        .map(|h| {
+            h.to_str()
+                .map_err(|_| Problem::malformed("the Host header is not ASCII"))
+        })
+        .transpose()?;
     let absolute = version < Version::HTTP_2 && uri.authority().is_some();
-    if absolute && uri.scheme_str().is_some_and(|s| !s.eq_ignore_ascii_case("http")) {
-        return Err(Problem::malformed("as a forward proxy the sidecar takes http:// URLs only; it speaks https to the upstream itself"));
+    if absolute
+        && uri
+            .scheme_str()
+            .is_some_and(|s| !s.eq_ignore_ascii_case("http"))
+    {
+        return Err(Problem::malformed(
+            "as a forward proxy the sidecar takes http:// URLs only; it speaks https to the upstream itself",
+        ));
     }
     if version == Version::HTTP_11 && host.is_none() {
         return Err(Problem::malformed("no Host header"));
@@ -166,7 +197,13 @@ fn destination(uri: &Uri, version: Version, fields: &Fields<'_>, limits: &Limits
         (None, None) => "localhost",
     };
     let host = Host::new(name).ok_or(Problem::malformed("the Host is too long"))?;
-    Ok(Destination { host, absolute, browser: fields.browser, via: fields.via, upgrade: fields.upgrade })
+    Ok(Destination {
+        host,
+        absolute,
+        browser: fields.browser,
+        via: fields.via,
+        upgrade: fields.upgrade,
+    })
 }
 
 /// The host of `host[:port]`.
@@ -193,8 +230,11 @@ fn host_of(authority: &str) -> Result<&str, Problem> {
     }
     // What is no registered name and no address must not reach a comparison.
     let bracketed = host.starts_with('[');
-    if !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_') || bracketed && matches!(b, b'[' | b']' | b':'))
-    {
+    if !host.bytes().all(|b| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'-' | b'.' | b'_')
+            || bracketed && matches!(b, b'[' | b']' | b':')
+    }) {
         return Err(BAD);
     }
     Ok(host)
