@@ -163,8 +163,21 @@ fn command() -> clap::Command {
     Arguments::command().after_help(notes)
 }
 
+/// A term and its meaning below it, wrapped and indented.
 fn push(notes: &mut String, term: &str, meaning: &str) {
-    notes.push_str(&format!("  {term:<26} {meaning}\n"));
+    const WIDTH: usize = 90;
+    notes.push_str(&format!("  {term}"));
+    let mut column = WIDTH;
+    for word in meaning.split(' ') {
+        column += 1 + word.len();
+        if column > WIDTH {
+            notes.push_str("\n         ");
+            column = 9 + 1 + word.len();
+        }
+        notes.push(' ');
+        notes.push_str(word);
+    }
+    notes.push('\n');
 }
 
 /// `token-sidecar 0.1.0 (revision)`; the revision is what the build was told in `BUILD_REVISION`.

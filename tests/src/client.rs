@@ -222,6 +222,22 @@ enum Sender {
 }
 
 impl Connected {
+    /// Another handle for requests over the same HTTP/2 connection, which stays open as long as this one lives.
+    ///
+    /// # Errors
+    /// When this is HTTP/1.1.
+    pub fn share(&self) -> Result<Self> {
+        let Sender::Http2(sender) = &self.sender else {
+            return Err("an HTTP/1.1 connection takes one request at a time".into());
+        };
+        Ok(Self {
+            sender: Sender::Http2(sender.clone()),
+            scheme: self.scheme,
+            host: self.host.clone(),
+            _tasks: JoinSet::new(),
+        })
+    }
+
     /// Sends a request and reads the whole answer.
     ///
     /// # Errors

@@ -133,7 +133,7 @@ impl Process {
     }
 
     /// Waits until the output of an ended process has been read to its end.
-    pub(crate) async fn read_up(&mut self) {
+    pub async fn read_up(&mut self) {
         drop(
             within(LONG, "the end of the output", async {
                 while self.readers.join_next().await.is_some() {}

@@ -7,17 +7,17 @@ use prometheus::{
 use sidecar_runtime::clock::Clock;
 
 /// All series.
-pub struct Series {
+pub(super) struct Series {
     /// Of no flow.
-    pub app: AppMetrics,
+    pub(super) app: AppMetrics,
     /// Of the token flow.
-    pub token: TokenMetrics,
+    pub(super) token: TokenMetrics,
     /// Of the request flow.
-    pub request: RequestMetrics,
+    pub(super) request: RequestMetrics,
 }
 
 /// The series that belong to no flow.
-pub struct AppMetrics {
+pub(super) struct AppMetrics {
     reloads: IntCounterVec,
     reloaded: Gauge,
     request: RequestMetrics,
@@ -28,7 +28,7 @@ impl Series {
     ///
     /// # Errors
     /// When a series is registered already.
-    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let token = TokenMetrics::register(registry)?;
         let request = RequestMetrics::register(registry)?;
         let reloads = IntCounterVec::new(
@@ -76,7 +76,7 @@ impl Series {
 
 impl AppMetrics {
     /// Counts a configuration that was taken over, or refused.
-    pub fn reloaded(&self, clock: &Clock, success: bool) {
+    pub(super) fn reloaded(&self, clock: &Clock, success: bool) {
         self.reloads
             .with_label_values(&[if success { "success" } else { "failure" }])
             .inc();
@@ -86,7 +86,7 @@ impl AppMetrics {
     }
 
     /// Forgets the series of other routes.
-    pub fn keep_routes<'a>(&self, routes: impl Iterator<Item = &'a str>) {
+    pub(super) fn keep_routes<'a>(&self, routes: impl Iterator<Item = &'a str>) {
         self.request.retain(routes);
     }
 }

@@ -51,7 +51,7 @@ const fn key(
 pub(super) const KEYS: &[Key] = &[
     key("listen", "address", Default("127.0.0.1:8080"), "Where routes that name no listener are served: `IP:PORT` or `unix:/PATH`."),
     key("admin", "address", Default("0.0.0.0:9090"), "Where `/livez`, `/startupz`, `/readyz` and `/metrics` are served."),
-    key("allowNonLoopbackListeners", "boolean", Default("false"), "Lets `listen` name addresses off loopback. Whoever reaches such a listener uses the pod's identity."),
+    key("allowNonLoopbackListeners", "boolean", Default("false"), "Lets `listen` name addresses off loopback, and serves peers that are not on loopback. Whoever reaches such a listener uses the pod's identity."),
     key("workers", "number", Optional, "Worker threads, each with its own listeners and connection pool. Without it: one per core that the process may use."),
     key("log.level", "level", VariableOr(super::env::LOG_LEVEL, "info"), "`error`, `warn`, `info`, `debug` or `trace`, or directives such as `token_sidecar=debug,info`."),
     key("log.format", "format", VariableOr(super::env::LOG_FORMAT, "json"), "`json` or `text`."),

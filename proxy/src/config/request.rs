@@ -68,8 +68,8 @@ pub(super) fn decode(
         listeners: listeners.finish(),
         routes,
         limits: limits?,
-        allow_remote_peers: non_loopback?,
         allowed_hosts: allowed_hosts?,
+        allow_remote_peers: non_loopback?,
         allowed_origins: allowed_origins?,
     })
 }
@@ -141,6 +141,9 @@ fn route(
         timeouts: timeouts?,
     })
 }
+
+/// A route's path in the file, and its methods.
+type Earlier = (String, Option<Vec<Method>>);
 
 /// Listener, host, path prefix.
 type Selector = (ListenAddr, Option<String>, String);
@@ -224,7 +227,7 @@ struct Seen<'c> {
     known: HashSet<&'c str>,
     used: HashSet<String>,
     names: HashMap<String, String>,
-    matches: HashMap<Selector, Vec<(String, Option<Vec<Method>>)>>,
+    matches: HashMap<Selector, Vec<Earlier>>,
 }
 
 impl<'c> Seen<'c> {

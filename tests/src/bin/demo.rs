@@ -7,6 +7,7 @@ use harness::{
     process::{AS_MCP_SERVER, AS_SIDECAR},
 };
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal, Write},
     process::ExitCode,
     time::Duration,
@@ -67,10 +68,24 @@ fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
+/// The binaries' own entry points, given the arguments that follow the word that says which.
 fn sidecar() -> ExitCode {
-    token_sidecar::cli::main()
+    token_sidecar::cli::run(own_arguments("token-sidecar"), &environment)
 }
 
 fn mcp_server() -> ExitCode {
-    ExitCode::FAILURE
+    mcp_server::cli::run(own_arguments("mcp-server"), &environment)
+}
+
+/// The arguments after the first two, behind a program name of their own.
+fn own_arguments(name: &str) -> impl Iterator<Item = OsString> {
+    std::iter::once(name.into()).chain(std::env::args_os().skip(2))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the process that hands its environment to the binaries' entry points"
+)]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -33,12 +33,11 @@ pub struct SidecarSetup {
 }
 
 impl SidecarSetup {
-    /// With a configuration file.
-    pub fn config(text: impl Into<String>) -> Self {
-        Self {
-            config: Some(text.into()),
-            ..Self::default()
-        }
+    /// Gives it a configuration file with this text.
+    #[must_use]
+    pub fn config(mut self, text: impl Into<String>) -> Self {
+        self.config = Some(text.into());
+        self
     }
 
     /// Adds an environment variable.
