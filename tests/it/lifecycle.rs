@@ -167,7 +167,7 @@ async fn a_good_configuration_takes_over_and_drops_no_request() {
     };
     // By the file's change …
     sidecar.write_config(&more("status")).unwrap();
-    reloads(&sidecar, "ok", 1.0).await;
+    reloads(&sidecar, "success", 1.0).await;
     let by_route = |metrics: &harness::process::Metrics, route: &str| {
         metrics
             .value("token_sidecar_requests_total", &[("route", route)])
@@ -186,7 +186,7 @@ async fn a_good_configuration_takes_over_and_drops_no_request() {
 
     // … and by SIGHUP.
     sidecar.process.signal(Signal::HUP).unwrap();
-    reloads(&sidecar, "ok", 2.0).await;
+    reloads(&sidecar, "success", 2.0).await;
     load.more().await;
     assert_eq!(load.end().await, Vec::<String>::new());
     assert_eq!(
@@ -204,12 +204,12 @@ async fn a_bad_configuration_changes_nothing_and_says_why() {
     sidecar
         .write_config(&(lab.config() + "workres: 2\n"))
         .unwrap();
-    reloads(&sidecar, "error", 1.0).await;
+    reloads(&sidecar, "failure", 1.0).await;
     sidecar.process.logged("workres").await.unwrap();
     assert_passes(&sidecar).await;
     sidecar.write_config(&lab.config()).unwrap();
     sidecar.process.signal(Signal::HUP).unwrap();
-    reloads(&sidecar, "ok", 1.0).await;
+    reloads(&sidecar, "success", 1.0).await;
     assert_passes(&sidecar).await;
 }
 
@@ -223,7 +223,7 @@ async fn a_reload_starts_new_credentials_and_stops_old_ones() {
         .replace("backend: {", "other: {")
         .replace("credential: backend", "credential: other");
     sidecar.write_config(&other).unwrap();
-    reloads(&sidecar, "ok", 1.0).await;
+    reloads(&sidecar, "success", 1.0).await;
     sidecar.ready().await.unwrap();
     assert_passes(&sidecar).await;
     assert_eq!(lab.authority.issued().len(), 2);
