@@ -43,6 +43,8 @@ use tokio::{
 
 /// How a client that knows HTTP/2 begins.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The fields that hyper takes without being told a number.
+const HYPER_MAX_HEADERS: usize = 100;
 /// An idle connection keeps hyper's buffers for this long: a workload that is about to send its next request finds them warm.
 const PARK_AFTER: Duration = Duration::from_millis(500);
 
@@ -245,11 +247,15 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
             async move { Ok::<Response<ResponseBody>, Infallible>(answer.await) }
         })
     };
-    let mut hyper = http1::Builder::new()
-        // A little more than allowed, so that a request just over the limit gets an answer that says so.
-        .max_headers(limits.max_header_fields + 50)
+    let mut builder = http1::Builder::new();
+    builder
         .max_buf_size(limits.max_header_bytes.max(8 * 1024) + limits.max_uri_bytes + 16 * 1024)
-        .header_read_timeout(None)
+        .header_read_timeout(None);
+    if limits.max_header_fields > HYPER_MAX_HEADERS {
+        // Only then: with a number of its own hyper takes the fields' places from the heap, for every request.
+        builder.max_headers(limits.max_header_fields);
+    }
+    let mut hyper = builder
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut closing = false;
