@@ -90,8 +90,10 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<Destination, Problem> {
     if *version < Version::HTTP_2 {
         check_framing(headers, *version)?;
     }
-    if let Some(expect) = headers.get(header::EXPECT)
-        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    if headers
+        .get_all(header::EXPECT)
+        .iter()
+        .any(|e| !e.as_bytes().eq_ignore_ascii_case(b"100-continue"))
     {
         return Err(Problem::expectation_failed());
     }
@@ -130,7 +132,10 @@ fn destination(
             "`OPTIONS *` asks about the sidecar itself, which has no options",
         ));
     }
-    if !path.starts_with('/') && uri.authority().is_none() {
+    // An authority alone (`GET localhost:80`) is the form of CONNECT (RFC 9112 section 3.2.3).
+    if !path.starts_with('/')
+        && (uri.authority().is_none() || version < Version::HTTP_2 && uri.scheme().is_none())
+    {
         return Err(Problem::malformed(
             "the request target must start with / or be an absolute http:// URL",
         ));
