@@ -22,13 +22,16 @@ enum After {
 
 use After::{Closed, Open};
 
+/// The request is broken off on its way: its beginning may or may not have reached the upstream.
+const PERHAPS: usize = usize::MAX;
+
 struct Row {
     name: &'static str,
     send: Vec<u8>,
     /// The status, or 0: closed without an answer.
     status: u16,
     after: After,
-    /// How many requests reach the upstream.
+    /// How many requests reach the upstream; [`PERHAPS`] that one is broken off.
     reach: usize,
     /// `reason` of the problem; empty: not looked at.
     reason: &'static str,
@@ -131,10 +134,14 @@ async fn play(sidecar: &Sidecar, upstream: &Upstream, row: &Row, report: &mut Re
         "broken for others",
     );
     let seen = upstream.requests().since(before);
-    let expected = row.reach + 1 + usize::from(row.after == Open);
+    let own = 1 + usize::from(row.after == Open);
+    let expected = match row.reach {
+        PERHAPS => own..=own + 1,
+        reach => own + reach..=own + reach,
+    };
     report.check(
         name,
-        seen.len() == expected,
+        expected.contains(&seen.len()) && !seen.iter().any(|r| r.path().contains("smuggled")),
         format!(
             "the upstream saw {:?}",
             seen.iter().map(|r| r.uri.to_string()).collect::<Vec<_>>()
@@ -163,311 +170,54 @@ async fn table(rows: Vec<Row>) {
     report.end();
 }
 
+#[rustfmt::skip]
 #[tokio::test]
 async fn host_and_target() {
     let long = |n: usize| target(&format!("/users/{}", "x".repeat(n)));
     table(vec![
         row("a plain request", get(""), 200, Open, 1, ""),
-        row(
-            "no Host",
-            "GET /users/1 HTTP/1.1\r\n\r\n",
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "two Hosts",
-            get("Host: localhost\r\n"),
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "two differing Hosts",
-            get("Host: evil.example\r\n"),
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "an empty Host",
-            "GET /users/1 HTTP/1.1\r\nHost: \r\n\r\n",
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "userinfo in Host",
-            "GET /users/1 HTTP/1.1\r\nHost: a@localhost\r\n\r\n",
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "a Host with a path",
-            "GET /users/1 HTTP/1.1\r\nHost: localhost/x\r\n\r\n",
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "a Host with a long port",
-            "GET /users/1 HTTP/1.1\r\nHost: localhost:999999\r\n\r\n",
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "a Host that is not ASCII",
-            b"GET /users/1 HTTP/1.1\r\nHost: \xff\r\n\r\n".to_vec(),
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "a foreign Host",
-            "GET /users/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n",
-            403,
-            Open,
-            0,
-            "foreign_host",
-        ),
-        row(
-            "localhost with another port",
-            "GET /users/1 HTTP/1.1\r\nHost: LocalHost:1\r\n\r\n",
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "an IPv6 Host",
-            "GET /users/1 HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n",
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "absolute form, another Host",
-            "GET http://localhost/users/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n",
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "absolute form to nowhere",
-            "GET http://evil.example/users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            404,
-            Open,
-            0,
-            "no_route",
-        ),
-        row(
-            "absolute form with userinfo",
-            target("http://u:p@localhost/users/1"),
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "absolute form, https",
-            target("https://localhost/users/1"),
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "absolute form, ftp",
-            target("ftp://localhost/users/1"),
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "authority form with GET",
-            target("localhost:80"),
-            400,
-            Closed,
-            0,
-            "malformed",
-        ),
-        row(
-            "no target at all",
-            "GET  HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            400,
-            Closed,
-            0,
-            "",
-        ),
-        row(
-            "a space in the target",
-            target("/users/1 2"),
-            400,
-            Closed,
-            0,
-            "",
-        ),
-        row(
-            "a target that is no path",
-            target("users/1"),
-            400,
-            Closed,
-            0,
-            "",
-        ),
-        row(
-            "a fragment is not sent on",
-            target("/users/1#frag"),
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "a dot segment",
-            target("/a/../users/1"),
-            400,
-            Open,
-            0,
-            "unsafe_path",
-        ),
-        row(
-            "an encoded dot segment",
-            target("/a/%2e%2E/users/1"),
-            400,
-            Open,
-            0,
-            "unsafe_path",
-        ),
-        row(
-            "a dot segment with a parameter",
-            target("/a/..;x/users/1"),
-            400,
-            Open,
-            0,
-            "unsafe_path",
-        ),
-        row(
-            "a single dot",
-            target("/./users/1"),
-            400,
-            Open,
-            0,
-            "unsafe_path",
-        ),
-        row(
-            "a backslash",
-            target("/users\\1"),
-            400,
-            Open,
-            0,
-            "unsafe_path",
-        ),
-        row(
-            "dots that are no segment",
-            target("/users/1..2"),
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "a long target that is allowed",
-            long(16 * 1024 - 7),
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "a target over the limit",
-            long(16 * 1024 - 6),
-            414,
-            Open,
-            0,
-            "uri_too_long",
-        ),
-        row(
-            "a target over what can be parsed",
-            long(70_000),
-            414,
-            Closed,
-            0,
-            "",
-        ),
-        row(
-            "OPTIONS *",
-            "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            405,
-            Closed,
-            0,
-            "method_not_supported",
-        ),
-        row(
-            "OPTIONS of a path",
-            "OPTIONS /users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "CONNECT",
-            "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n",
-            405,
-            Closed,
-            0,
-            "method_not_supported",
-        ),
-        row(
-            "CONNECT elsewhere",
-            "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
-            405,
-            Closed,
-            0,
-            "method_not_supported",
-        ),
-        row(
-            "TRACE",
-            "TRACE /users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            405,
-            Closed,
-            0,
-            "method_not_supported",
-        ),
-        row(
-            "a method of nobody's",
-            "BREW /users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "a method that is no token",
-            "G@T /users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            400,
-            Closed,
-            0,
-            "",
-        ),
+        row("no Host", "GET /users/1 HTTP/1.1\r\n\r\n", 400, Closed, 0, "malformed"),
+        row("two Hosts", get("Host: localhost\r\n"), 400, Closed, 0, "malformed"),
+        row("two differing Hosts", get("Host: evil.example\r\n"), 400, Closed, 0, "malformed"),
+        row("an empty Host", "GET /users/1 HTTP/1.1\r\nHost: \r\n\r\n", 400, Closed, 0, "malformed"),
+        row("userinfo in Host", "GET /users/1 HTTP/1.1\r\nHost: a@localhost\r\n\r\n", 400, Closed, 0, "malformed"),
+        row("a Host with a path", "GET /users/1 HTTP/1.1\r\nHost: localhost/x\r\n\r\n", 400, Closed, 0, "malformed"),
+        row("a Host with a long port", "GET /users/1 HTTP/1.1\r\nHost: localhost:999999\r\n\r\n", 400, Closed, 0, "malformed"),
+        row("a Host that is not ASCII", b"GET /users/1 HTTP/1.1\r\nHost: \xff\r\n\r\n".to_vec(), 400, Closed, 0, "malformed"),
+        row("a foreign Host", "GET /users/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403, Open, 0, "foreign_host"),
+        row("localhost with another port", "GET /users/1 HTTP/1.1\r\nHost: LocalHost:1\r\n\r\n", 200, Open, 1, ""),
+        row("an IPv6 Host", "GET /users/1 HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", 200, Open, 1, ""),
+        row("absolute form, another Host", "GET http://localhost/users/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n", 200, Open, 1, ""),
+        row("absolute form to nowhere", "GET http://evil.example/users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, Open, 0, "no_route"),
+        row("absolute form with userinfo", target("http://u:p@localhost/users/1"), 400, Closed, 0, "malformed"),
+        row("absolute form, https", target("https://localhost/users/1"), 400, Closed, 0, "malformed"),
+        row("absolute form, ftp", target("ftp://localhost/users/1"), 400, Closed, 0, "malformed"),
+        row("authority form with GET", target("localhost:80"), 400, Closed, 0, "malformed"),
+        row("no target at all", "GET  HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, Closed, 0, ""),
+        row("a space in the target", target("/users/1 2"), 400, Closed, 0, ""),
+        row("a target that is no path", target("users/1"), 400, Closed, 0, ""),
+        row("a fragment is not sent on", target("/users/1#frag"), 200, Open, 1, ""),
+        row("a dot segment", target("/a/../users/1"), 400, Open, 0, "unsafe_path"),
+        row("an encoded dot segment", target("/a/%2e%2E/users/1"), 400, Open, 0, "unsafe_path"),
+        row("a dot segment with a parameter", target("/a/..;x/users/1"), 400, Open, 0, "unsafe_path"),
+        row("a single dot", target("/./users/1"), 400, Open, 0, "unsafe_path"),
+        row("a backslash", target("/users\\1"), 400, Open, 0, "unsafe_path"),
+        row("dots that are no segment", target("/users/1..2"), 200, Open, 1, ""),
+        row("a long target that is allowed", long(16 * 1024 - 7), 200, Open, 1, ""),
+        row("a target over the limit", long(16 * 1024 - 6), 414, Open, 0, "uri_too_long"),
+        row("a target over what is read at all", long(70_000), 431, Closed, 0, ""),
+        row("OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, Closed, 0, "method_not_supported"),
+        row("OPTIONS of a path", "OPTIONS /users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, Open, 1, ""),
+        row("CONNECT", "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n", 405, Closed, 0, "method_not_supported"),
+        row("CONNECT elsewhere", "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n", 405, Closed, 0, "method_not_supported"),
+        row("TRACE", "TRACE /users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, Closed, 0, "method_not_supported"),
+        row("a method of nobody's", "BREW /users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, Open, 1, ""),
+        row("a method that is no token", "G@T /users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, Closed, 0, ""),
     ])
     .await;
 }
 
+#[rustfmt::skip]
 #[tokio::test]
 async fn framing() {
     table(vec![
@@ -516,6 +266,7 @@ async fn framing() {
     .await;
 }
 
+#[rustfmt::skip]
 #[tokio::test]
 async fn sizes() {
     let fields = |n: usize| (0..n).map(|i| format!("X-{i}: y\r\n")).collect::<String>();
@@ -523,36 +274,16 @@ async fn sizes() {
     table(vec![
         // Host is one of them.
         row("100 fields", get(&fields(99)), 200, Open, 1, ""),
-        row(
-            "101 fields",
-            get(&fields(100)),
-            431,
-            Closed,
-            0,
-            "headers_too_large",
-        ),
+        row("101 fields", get(&fields(100)), 431, Closed, 0, "headers_too_large"),
         row("1000 fields", get(&fields(1000)), 431, Closed, 0, ""),
         row("30 KiB of fields", get(&bytes(30 * 1024)), 200, Open, 1, ""),
-        row(
-            "33 KiB of fields",
-            get(&bytes(33 * 1024)),
-            431,
-            Closed,
-            0,
-            "headers_too_large",
-        ),
-        row(
-            "1 MiB of fields",
-            get(&bytes(1024 * 1024)),
-            431,
-            Closed,
-            0,
-            "",
-        ),
+        row("33 KiB of fields", get(&bytes(33 * 1024)), 431, Closed, 0, "headers_too_large"),
+        row("1 MiB of fields", get(&bytes(1024 * 1024)), 431, Closed, 0, ""),
     ])
     .await;
 }
 
+#[rustfmt::skip]
 #[tokio::test]
 async fn smuggling() {
     let inner = "GET /users/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -564,87 +295,15 @@ async fn smuggling() {
     let refused_chunked =
         format!("POST http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n{CHUNKED}\r\n{in_chunk}");
     table(vec![
-        row(
-            "a request inside a body",
-            post(&format!("Content-Length: {len}\r\n"), inner),
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "a request inside a chunk",
-            post(CHUNKED, &in_chunk),
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "a request behind a chunked body that a length covers",
-            post(
-                &format!("Content-Length: {}\r\n{CHUNKED}", len + 5),
-                &format!("0\r\n\r\n{inner}"),
-            ),
-            200,
-            Closed,
-            1,
-            "",
-        ),
-        row(
-            "the same, the other way round",
-            post(
-                &format!("{CHUNKED}Content-Length: {}\r\n", len + 5),
-                &format!("0\r\n\r\n{inner}"),
-            ),
-            200,
-            Closed,
-            1,
-            "",
-        ),
-        row(
-            "a request inside a chunk extension",
-            post(
-                CHUNKED,
-                &format!("3;{}\r\nabc\r\n0\r\n\r\n", "GET /users/smuggled HTTP/1.1"),
-            ),
-            200,
-            Open,
-            1,
-            "",
-        ),
-        row(
-            "a chunk extension with a bare LF",
-            post(CHUNKED, &format!("3;a\nabc\r\n0\r\n\r\n{inner}")),
-            400,
-            Closed,
-            1,
-            "",
-        ),
-        row(
-            "a chunk size that overflows",
-            post(CHUNKED, "10000000000000003\r\nabc\r\n0\r\n\r\n"),
-            400,
-            Closed,
-            1,
-            "",
-        ),
-        row(
-            "a request inside the body of one that is refused",
-            refused,
-            404,
-            Open,
-            0,
-            "no_route",
-        ),
-        row(
-            "a request inside the chunked body of one that is refused",
-            refused_chunked,
-            404,
-            Open,
-            0,
-            "no_route",
-        ),
+        row("a request inside a body", post(&format!("Content-Length: {len}\r\n"), inner), 200, Open, 1, ""),
+        row("a request inside a chunk", post(CHUNKED, &in_chunk), 200, Open, 1, ""),
+        row("a request behind a chunked body that a length covers", post(&format!("Content-Length: {}\r\n{CHUNKED}", len + 5), &format!("0\r\n\r\n{inner}")), 200, Closed, 1, ""),
+        row("the same, the other way round", post(&format!("{CHUNKED}Content-Length: {}\r\n", len + 5), &format!("0\r\n\r\n{inner}")), 200, Closed, 1, ""),
+        row("a request inside a chunk extension", post(CHUNKED, &format!("3;{}\r\nabc\r\n0\r\n\r\n", "GET /users/smuggled HTTP/1.1")), 200, Open, 1, ""),
+        row("a chunk extension with a bare LF", post(CHUNKED, &format!("3;a\nabc\r\n0\r\n\r\n{inner}")), 400, Closed, PERHAPS, ""),
+        row("a chunk size that overflows", post(CHUNKED, "10000000000000003\r\nabc\r\n0\r\n\r\n"), 400, Closed, PERHAPS, ""),
+        row("a request inside the body of one that is refused", refused, 404, Open, 0, "no_route"),
+        row("a request inside the chunked body of one that is refused", refused_chunked, 404, Open, 0, "no_route"),
     ])
     .await;
 }
@@ -757,10 +416,16 @@ async fn a_broken_chunk_aborts_the_upstream_request() {
         let before = bench.upstream.bodies().len();
         let mut raw = Raw::connect(bench.sidecar.listen()).await.unwrap();
         raw.send(format!(
-            "POST /sink HTTP/1.1\r\nHost: localhost\r\n{CHUNKED}\r\n{body}"
+            "POST /sink HTTP/1.1\r\nHost: localhost\r\n{CHUNKED}\r\n"
         ))
         .await
         .unwrap();
+        until("the request to arrive", || {
+            bench.upstream.requests().len() > before
+        })
+        .await
+        .unwrap();
+        raw.send(body).await.unwrap();
         let answer = raw.answer().await.unwrap();
         report.check(
             name,
