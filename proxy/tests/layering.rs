@@ -269,7 +269,7 @@ fn the_environment_is_read_in_one_place() {
             ![
                 "proxy/src/cli.rs",
                 "server/src/main.rs",
-                "server/src/cli.rs",
+                "server/src/env.rs",
             ]
             .contains(&r.as_str())
         })

@@ -32,6 +32,9 @@ pub enum BodyError {
     /// The upstream broke off or broke its framing.
     #[error("the response body broke off or is malformed")]
     Upstream,
+    /// The request is being sent anew, elsewhere.
+    #[error("the request body is being sent anew")]
+    Superseded,
     /// No byte for too long.
     #[error("no byte of the body for too long")]
     Idle,
@@ -41,8 +44,8 @@ pub enum BodyError {
 pub enum RequestBody {
     /// None.
     Empty,
-    /// A body that streams.
-    Live(Rc<RefCell<LiveBody>>),
+    /// A body that streams, and which sending of it this is: once a replay has begun, whoever still holds the one before gets no more of it.
+    Live(Rc<RefCell<LiveBody>>, u8),
 }
 
 impl std::fmt::Debug for RequestBody {
@@ -50,7 +53,7 @@ impl std::fmt::Debug for RequestBody {
         // Never its content.
         f.write_str(match self {
             Self::Empty => "Empty",
-            Self::Live(_) => "Live",
+            Self::Live(..) => "Live",
         })
     }
 }
@@ -83,6 +86,7 @@ pub struct LiveBody {
     /// How much of `kept` is to be sent again.
     replayed: usize,
     seen: u64,
+    sending: u8,
     ended: bool,
     failure: Option<BodyError>,
 }
@@ -105,10 +109,11 @@ impl RequestBody {
             trailers_sent: false,
             replayed: 0,
             seen: 0,
+            sending: 0,
             ended: false,
             failure: None,
         }));
-        (Self::Live(Rc::clone(&live)), Some(Replayable(live)))
+        (Self::Live(Rc::clone(&live), 0), Some(Replayable(live)))
     }
 }
 
@@ -124,7 +129,8 @@ impl Replayable {
         }
         live.replayed = 0;
         live.trailers_sent = false;
-        Some(RequestBody::Live(Rc::clone(&self.0)))
+        live.sending = live.sending.wrapping_add(1);
+        Some(RequestBody::Live(Rc::clone(&self.0), live.sending))
     }
 
     /// Why the body stopped, if it did.
@@ -235,14 +241,21 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Live(live) => live.borrow_mut().poll(cx),
+            Self::Live(live, sending) => {
+                let mut live = live.borrow_mut();
+                if live.sending == *sending {
+                    live.poll(cx)
+                } else {
+                    Poll::Ready(Some(Err(BodyError::Superseded)))
+                }
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Live(live) => {
+            Self::Live(live, _) => {
                 let live = live.borrow();
                 live.ended
                     && live.nothing_to_replay()
@@ -254,7 +267,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Live(live) => {
+            Self::Live(live, _) => {
                 let live = live.borrow();
                 match &live.kept {
                     // A replay starts over: what remains of the incoming body is not all that will be sent.
@@ -296,7 +309,7 @@ pub struct Streaming {
 /// The connection that a response comes from.
 pub enum Lease {
     /// HTTP/1.1: driven by whoever reads the body, given back at its end.
-    H1(Box<H1Lease>),
+    H1(H1Lease),
     /// HTTP/2: driven by a task of its own.
     H2(H2Lease),
     /// A connection of its own, driven by a task of its own.

@@ -43,6 +43,8 @@ use tokio::{
 
 /// How a client that knows HTTP/2 begins.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The fields that hyper takes without being told a number.
+const HYPER_MAX_HEADERS: usize = 100;
 /// An idle connection keeps hyper's buffers for this long: a workload that is about to send its next request finds them warm.
 const PARK_AFTER: Duration = Duration::from_millis(500);
 
@@ -186,7 +188,11 @@ async fn sniff(
     io: &mut Io,
     patience: Duration,
 ) -> Option<Protocol> {
-    deadline.arm(patience);
+    deadline.arm(if io.prefix.is_empty() {
+        patience
+    } else {
+        conn.limits().header_read_timeout
+    });
     let mut seen = [0u8; PREFACE.len()];
     let mut len = io.prefix.len().min(seen.len());
     seen[..len].copy_from_slice(&io.prefix[..len]);
@@ -245,11 +251,15 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
             async move { Ok::<Response<ResponseBody>, Infallible>(answer.await) }
         })
     };
-    let mut hyper = http1::Builder::new()
-        // A little more than allowed, so that a request just over the limit gets an answer that says so.
-        .max_headers(limits.max_header_fields + 50)
+    let mut builder = http1::Builder::new();
+    builder
         .max_buf_size(limits.max_header_bytes.max(8 * 1024) + limits.max_uri_bytes + 16 * 1024)
-        .header_read_timeout(None)
+        .header_read_timeout(None);
+    if limits.max_header_fields > HYPER_MAX_HEADERS {
+        // Only then: with a number of its own hyper takes the fields' places from the heap, for every request.
+        builder.max_headers(limits.max_header_fields);
+    }
+    let mut hyper = builder
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut closing = false;
@@ -332,9 +342,14 @@ async fn serve_h2(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) {
     let mut closing = false;
     let mut busy = true;
     poll_fn(|cx| {
-        if !closing && conn.is_closing() {
+        let close = !closing && (conn.is_closing() || deadline.poll_due(cx));
+        if close {
             closing = true;
             hyper.as_mut().graceful_shutdown();
+            if !busy {
+                // A peer that does not do its part in time (or never got beyond its preface) is cut off.
+                deadline.arm(limits.header_read_timeout);
+            }
         }
         if let Poll::Ready(result) = hyper.as_mut().poll(cx) {
             if let Err(error) = result {
@@ -346,15 +361,17 @@ async fn serve_h2(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) {
         if now_busy != busy {
             busy = now_busy;
             if busy {
-                deadline.disarm()
+                deadline.disarm();
+            } else if closing {
+                deadline.arm(limits.header_read_timeout);
             } else {
-                deadline.arm(limits.keep_alive_timeout)
+                deadline.arm(limits.keep_alive_timeout);
             }
         }
-        if deadline.poll_due(cx) && !closing {
-            closing = true;
-            deadline.disarm();
-            hyper.as_mut().graceful_shutdown();
+        if deadline.poll_due(cx) {
+            if closing {
+                return Poll::Ready(());
+            }
             cx.waker().wake_by_ref();
         }
         Poll::Pending

@@ -460,3 +460,9 @@ fn authorities_go_through_the_proxy_that_the_environment_names() {
         [through.clone(), through, None]
     );
 }
+
+#[test]
+fn an_at_sign_in_a_path_is_no_user_name() {
+    let config = with_route("upstream: https://u.example/@team/api\ncredential: a").unwrap();
+    assert_eq!(config.request.routes[0].upstream.base_path, "/@team/api");
+}

@@ -25,7 +25,7 @@ impl H1Connection {
     /// # Errors
     /// hyper's.
     pub async fn handshake(io: TokioIo<Stream>, open: Open) -> Result<Self, hyper::Error> {
-        let (sender, driver) = http1::Builder::new().max_headers(200).handshake(io).await?;
+        let (sender, driver) = http1::Builder::new().handshake(io).await?;
         Ok(Self {
             sender,
             driver,
