@@ -106,7 +106,11 @@ mod tests {
         subject.rotated(Duration::from_secs(1));
         subject.failed("empty");
         let credential = all.token.credential("arm");
-        credential.issued(Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2));
+        credential.issued(
+            Duration::ZERO,
+            Duration::from_secs(1),
+            Duration::from_secs(2),
+        );
         let _shard = all.request.shard(&"r".into(), 0);
         all.request.rejected("no_route");
         let shown: BTreeSet<(String, Vec<String>, String)> = registry
