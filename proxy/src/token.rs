@@ -93,7 +93,7 @@ impl Drop for Task {
 
 /// An exchanger that is ready to run.
 enum Built {
-    Entra(EntraExchanger),
+    Entra(Box<EntraExchanger>),
     TokenExchange(Box<TokenExchanger>),
 }
 
@@ -187,7 +187,7 @@ impl TokenFlow {
         let clock = self.clock.clone();
         match &credential.grant {
             GrantParams::EntraClientAssertion(p) => {
-                EntraExchanger::new(p.clone(), clock).map(Built::Entra)
+                EntraExchanger::new(p.clone(), clock).map(|e| Built::Entra(Box::new(e)))
             }
             GrantParams::TokenExchange(p) => {
                 TokenExchanger::new(p.clone(), clock).map(|e| Built::TokenExchange(Box::new(e)))
@@ -260,7 +260,7 @@ impl TokenFlow {
             seed: hasher.finish(),
         };
         let task = Task(match built {
-            Built::Entra(e) => spawn("renewer", renewer.with(e).run()),
+            Built::Entra(e) => spawn("renewer", renewer.with(*e).run()),
             Built::TokenExchange(e) => spawn("renewer", renewer.with(*e).run()),
         });
         self.credentials.insert(

@@ -112,8 +112,8 @@ mod tests {
         assert_eq!(root_of(Path::new("t")), Path::new("."));
     }
 
-    #[test]
-    fn a_directory_that_was_replaced_is_not_covered() {
+    #[tokio::test]
+    async fn a_directory_that_was_replaced_is_not_covered() {
         let dir = super::super::file::tests::TestDir::new();
         let root = dir.path().join("root");
         assert!(Watch::arm(&root, mpsc::channel(1).0).unwrap().is_none());
@@ -123,10 +123,13 @@ mod tests {
         assert!(watch.covers(&root) && !watch.covers(dir.path()));
         fs::remove_dir(&root).unwrap();
         // Told by the watch itself, whatever has been made in the place since.
-        assert!(events.blocking_recv().is_some());
-        while !watch.dead.load(Ordering::Relaxed) {
-            assert!(events.blocking_recv().is_some());
-        }
+        tokio::time::timeout(std::time::Duration::from_secs(20), async {
+            while !watch.dead.load(Ordering::Relaxed) {
+                assert!(events.recv().await.is_some());
+            }
+        })
+        .await
+        .expect("the watch knows that it is dead");
         fs::create_dir(&root).unwrap();
         assert!(!watch.covers(&root));
     }
