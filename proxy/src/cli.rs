@@ -1,8 +1,215 @@
-//! Arguments, environment and exit codes of the `token-sidecar` binary. No HTTP in here.
+//! Arguments, environment and exit codes of the `token-sidecar` binary. No HTTP in here. What goes wrong before a log stands is written to
+//! standard error.
 
-use std::process::ExitCode;
+use crate::{
+    app,
+    config::{self, Document, Overrides, Source, env::Snapshot},
+};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// Bad arguments or configuration (`EX_USAGE` of sysexits). Nothing was started. The other codes come from [`app::AppError::exit_code`].
+pub const EXIT_USAGE: u8 = 64;
+
+/// The exit codes and what they mean, for `--help`.
+const EXIT_CODES: &[(&str, &str)] = &[
+    (
+        "0",
+        "stopped as asked (SIGTERM, SIGINT): requests in flight finished, or their deadline passed",
+    ),
+    (
+        "64",
+        "bad arguments or configuration: the reasons are on standard error, nothing was started",
+    ),
+    ("70", "a fault in the sidecar itself"),
+    (
+        "71",
+        "the system refused something it needs: an address to listen on, a thread, a file",
+    ),
+    (
+        "130, 143",
+        "a second SIGINT or SIGTERM cut requests in flight short",
+    ),
+];
+
+/// Gives the containers of a pod access to protected upstreams while none of them holds a credential.
+#[derive(Debug, Parser)]
+#[command(name = "token-sidecar", disable_version_flag = true)]
+struct Arguments {
+    /// Configuration file, YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Without a file: where requests go
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    #[arg(
+        long,
+        value_name = "SCOPE",
+        help = "Without a file: the scope of the access token, such as https://management.azure.com/.default"
+    )]
+    scope: Option<String>,
+    /// Where routes without a listener of their own are served: IP:PORT or unix:/PATH [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where probes and metrics are served [default: 0.0.0.0:9090]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+    /// error, warn, info, debug or trace, or directives such as token_sidecar=debug,info [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// json or text [default: json]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Check the configuration, print `ok` or every error, and exit
+    #[arg(long)]
+    check: bool,
+    /// Print version and revision
+    #[arg(long, short = 'V')]
+    version: bool,
+}
 
 /// Runs the sidecar from the process's own arguments and environment until it is told to stop.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the process's environment; everything else is handed a closure"
+    )]
+    let env = |name: &str| std::env::var(name).ok();
+    run(std::env::args_os(), &env)
+}
+
+/// Runs the sidecar until it is told to stop. `args` begins with the program's name; `env` gives an environment variable's value and is
+/// asked only before anything is started.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> ExitCode {
+    let parsed = command()
+        .try_get_matches_from(args)
+        .and_then(|m| Arguments::from_arg_matches(&m));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(e) if e.use_stderr() => {
+            err(e.render());
+            return EXIT_USAGE.into();
+        }
+        Err(help) => {
+            out(help.render());
+            return ExitCode::SUCCESS;
+        }
+    };
+    if arguments.version {
+        out(version());
+        return ExitCode::SUCCESS;
+    }
+    let check = arguments.check;
+    let source = arguments.into_source();
+    let snapshot = Snapshot::take(env);
+    let load = move || config::load(&source, &|name| snapshot.get(name));
+    let config = match load() {
+        Ok(config) => config,
+        Err(errors) => {
+            err(format_args!("{errors}\n"));
+            return EXIT_USAGE.into();
+        }
+    };
+    if check {
+        for warning in &config.warnings {
+            err(format_args!("warning: {warning}\n"));
+        }
+        out("ok\n");
+        return ExitCode::SUCCESS;
+    }
+    match app::run(config, Box::new(load)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            err(format_args!("token-sidecar: {}\n", chain(&e)));
+            e.exit_code().into()
+        }
+    }
+}
+
+impl Arguments {
+    fn into_source(self) -> Source {
+        Source {
+            document: self.config.map(Document::File),
+            overrides: Overrides {
+                upstream: self.upstream,
+                scope: self.scope,
+                listen: self.listen,
+                admin: self.admin,
+                workers: self.workers,
+                log_level: self.log_level,
+                log_format: self.log_format,
+            },
+        }
+    }
+}
+
+fn command() -> clap::Command {
+    let mut notes = String::from("Environment (options win over it, it wins over the file):\n");
+    for variable in config::env::VARIABLES {
+        push(&mut notes, variable.name, &variable.help.replace('`', ""));
+    }
+    notes.push_str("\nExit codes:\n");
+    for (code, meaning) in EXIT_CODES {
+        push(&mut notes, code, meaning);
+    }
+    Arguments::command().after_help(notes)
+}
+
+/// A term and its meaning below it, wrapped and indented.
+fn push(notes: &mut String, term: &str, meaning: &str) {
+    const WIDTH: usize = 90;
+    notes.push_str(&format!("  {term}"));
+    let mut column = WIDTH;
+    for word in meaning.split(' ') {
+        column += 1 + word.len();
+        if column > WIDTH {
+            notes.push_str("\n         ");
+            column = 9 + 1 + word.len();
+        }
+        notes.push(' ');
+        notes.push_str(word);
+    }
+    notes.push('\n');
+}
+
+/// `token-sidecar 0.1.0 (revision)`; the revision is what the build was told in `BUILD_REVISION`.
+fn version() -> String {
+    let mut text = concat!("token-sidecar ", env!("CARGO_PKG_VERSION")).to_owned();
+    if let Some(revision) = option_env!("BUILD_REVISION") {
+        text.push_str(&format!(" ({revision})"));
+    }
+    text.push('\n');
+    text
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+/// Writes to standard output. That nobody reads it is not an error.
+fn out(text: impl std::fmt::Display) {
+    write!(io::stdout().lock(), "{text}").ok();
+}
+
+/// Writes to standard error. That nobody reads it is not an error.
+fn err(text: impl std::fmt::Display) {
+    write!(io::stderr().lock(), "{text}").ok();
 }

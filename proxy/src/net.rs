@@ -1,5 +1,10 @@
 //! Everything below HTTP semantics: the one TLS provider, dialling with an address guard, and the client that talks to authorities.
 
+pub mod client;
 pub mod dial;
 pub mod guard;
+pub mod proxy;
 pub mod tls;
+
+#[cfg(test)]
+pub(crate) mod raw_server;

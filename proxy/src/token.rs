@@ -1,4 +1,315 @@
 //! The TOKEN flow: subject token files, exchangers, the schedule, renewers, and the slots that the request flow reads.
+//!
+//! [`TokenFlow`] starts one task for each subject token and one for each credential; nothing that one of them does delays another.
 
+pub mod exchange;
+pub mod file;
+mod mount;
 pub mod params;
+pub mod renew;
+pub mod schedule;
 pub mod slot;
+pub mod subject;
+
+use crate::{
+    metrics::token::{CredentialMetrics, TokenMetrics},
+    net::client::SetupError,
+};
+use exchange::{entra::EntraExchanger, token_exchange::TokenExchanger};
+use file::SubjectFile;
+use params::{
+    ClientAuthentication, CredentialParams, GrantParams, SubjectTokenParams, TokenParams,
+};
+use prometheus::IntCounter;
+use renew::Renewer;
+use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};
+use slot::{Activity, Slot};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
+use tokio::task::JoinHandle;
+use tracing::info;
+
+/// Why the token flow cannot be built as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenFlowError {
+    /// A credential's authority cannot be set up.
+    #[error("credential `{credential}`")]
+    Authority {
+        /// Which credential.
+        credential: Arc<str>,
+        /// What is wrong.
+        #[source]
+        source: SetupError,
+    },
+    /// A credential names a subject token that is not configured.
+    #[error(
+        "credential `{credential}` names the subject token `{subject_token}`, which is not configured; add it under subjectTokens"
+    )]
+    UnknownSubjectToken {
+        /// Which credential.
+        credential: Arc<str>,
+        /// The name that is missing.
+        subject_token: Arc<str>,
+    },
+}
+
+/// The running token flow.
+pub struct TokenFlow {
+    clock: Clock,
+    readiness: Readiness,
+    metrics: TokenMetrics,
+    /// Differs from pod to pod: spreads renewals.
+    seed: u64,
+    subjects: HashMap<Arc<str>, RunningSubject>,
+    credentials: HashMap<Arc<str>, RunningCredential>,
+}
+
+struct RunningSubject {
+    params: SubjectTokenParams,
+    file: Arc<SubjectFile>,
+    _task: Task,
+}
+
+struct RunningCredential {
+    params: CredentialParams,
+    /// Its subject tokens: when one of them moves to another file, the credential starts anew.
+    subjects: Vec<SubjectTokenParams>,
+    slot: Arc<Slot>,
+    metrics: Arc<CredentialMetrics>,
+    _task: Task,
+}
+
+/// A task that ends with its owner.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An exchanger that is ready to run.
+enum Built {
+    Entra(EntraExchanger),
+    TokenExchange(Box<TokenExchanger>),
+}
+
+impl TokenFlow {
+    /// Starts everything: a condition in `readiness` and children in `metrics` for each subject token and each credential. Needs a tokio
+    /// runtime around it. The files need not exist yet.
+    ///
+    /// # Errors
+    /// [`TokenFlowError`]; then nothing runs.
+    pub fn start(
+        params: TokenParams,
+        clock: Clock,
+        readiness: Readiness,
+        metrics: TokenMetrics,
+    ) -> Result<Self, TokenFlowError> {
+        let mut flow = Self {
+            clock,
+            readiness,
+            metrics,
+            seed: fastrand::u64(..),
+            subjects: HashMap::new(),
+            credentials: HashMap::new(),
+        };
+        flow.apply(params)?;
+        Ok(flow)
+    }
+
+    /// Goes over to other parameters. What is unchanged keeps its slot, its token and its task.
+    ///
+    /// # Errors
+    /// [`TokenFlowError`]; then everything runs on as before.
+    pub fn apply(&mut self, params: TokenParams) -> Result<(), TokenFlowError> {
+        let mut to_start = Vec::new();
+        let mut keep = Vec::new();
+        // All that can fail comes before anything is touched.
+        for credential in params.credentials {
+            let subjects = resolve(&credential, &params.subject_tokens)?;
+            let unchanged = self
+                .credentials
+                .get(&credential.name)
+                .is_some_and(|running| {
+                    running.params == credential && running.subjects == subjects
+                });
+            if unchanged {
+                keep.push(Arc::clone(&credential.name));
+            } else {
+                let built = self.build(&credential)?;
+                to_start.push((credential, subjects, built));
+            }
+        }
+        let gone: Vec<_> = self
+            .credentials
+            .keys()
+            .filter(|name| !keep.contains(name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.credentials.remove(&name);
+            info!(credential = %name, "credential stopped");
+        }
+        self.apply_subjects(params.subject_tokens);
+        for (credential, subjects, built) in to_start {
+            self.start_credential(credential, subjects, built);
+        }
+        Ok(())
+    }
+
+    /// A credential's slot, and the counter (`token_unavailable_total`) that the request flow adds to when it finds no token there. For a
+    /// name that is not configured, a slot that never has a token.
+    pub fn handle(&self, name: &str) -> (Arc<Slot>, IntCounter) {
+        match self.credentials.get(name) {
+            Some(running) => (
+                Arc::clone(&running.slot),
+                running.metrics.unavailable().clone(),
+            ),
+            None => {
+                let slot = Slot::new(name.into());
+                slot.publish(Activity::Stopped);
+                (slot, self.metrics.unattached())
+            }
+        }
+    }
+
+    /// Ends every task. Slots keep their tokens until they expire, for requests that are still under way.
+    pub fn stop(&mut self) {
+        self.credentials.clear();
+        self.subjects.clear();
+    }
+
+    fn build(&self, credential: &CredentialParams) -> Result<Built, TokenFlowError> {
+        let clock = self.clock.clone();
+        match &credential.grant {
+            GrantParams::EntraClientAssertion(p) => {
+                EntraExchanger::new(p.clone(), clock).map(Built::Entra)
+            }
+            GrantParams::TokenExchange(p) => {
+                TokenExchanger::new(p.clone(), clock).map(|e| Built::TokenExchange(Box::new(e)))
+            }
+        }
+        .map_err(|source| TokenFlowError::Authority {
+            credential: Arc::clone(&credential.name),
+            source,
+        })
+    }
+
+    fn apply_subjects(&mut self, wanted: Vec<SubjectTokenParams>) {
+        let gone: Vec<_> = self
+            .subjects
+            .iter()
+            .filter(|(_, running)| !wanted.contains(&running.params))
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for name in gone {
+            self.subjects.remove(&name);
+        }
+        for params in wanted {
+            if self.subjects.contains_key(&params.name) {
+                continue;
+            }
+            let file = SubjectFile::new(
+                Arc::clone(&params.name),
+                params.file.clone(),
+                self.clock.clone(),
+                self.readiness
+                    .register(format!("subject token {}", params.name)),
+                self.metrics.subject_token(&params.name),
+            );
+            let task = Task(spawn("subject_token", Arc::clone(&file).run()));
+            self.subjects.insert(
+                Arc::clone(&params.name),
+                RunningSubject {
+                    params,
+                    file,
+                    _task: task,
+                },
+            );
+        }
+    }
+
+    fn start_credential(
+        &mut self,
+        params: CredentialParams,
+        subjects: Vec<SubjectTokenParams>,
+        built: Built,
+    ) {
+        let name = Arc::clone(&params.name);
+        let slot = Slot::new(Arc::clone(&name));
+        let metrics = Arc::new(self.metrics.credential(&name));
+        let sources = subjects
+            .iter()
+            .filter_map(|s| self.subjects.get(&s.name))
+            .map(|s| s.file.source())
+            .collect();
+        let mut hasher = DefaultHasher::new();
+        (self.seed, &*name).hash(&mut hasher);
+        let renewer = Renewer {
+            slot: Arc::clone(&slot),
+            exchanger: (),
+            subjects: sources,
+            exchange_timeout: params.exchange_timeout,
+            clock: self.clock.clone(),
+            condition: self.readiness.register(format!("credential {name}")),
+            metrics: Arc::clone(&metrics),
+            seed: hasher.finish(),
+        };
+        let task = Task(match built {
+            Built::Entra(e) => spawn("renewer", renewer.with(e).run()),
+            Built::TokenExchange(e) => spawn("renewer", renewer.with(*e).run()),
+        });
+        self.credentials.insert(
+            name,
+            RunningCredential {
+                params,
+                subjects,
+                slot,
+                metrics,
+                _task: task,
+            },
+        );
+    }
+}
+
+/// The subject tokens that a credential uses, each once.
+fn resolve(
+    credential: &CredentialParams,
+    all: &[SubjectTokenParams],
+) -> Result<Vec<SubjectTokenParams>, TokenFlowError> {
+    let mut names: Vec<&Arc<str>> = match &credential.grant {
+        GrantParams::EntraClientAssertion(p) => vec![&p.subject_token],
+        GrantParams::TokenExchange(p) => {
+            let mut names = vec![&p.subject_token];
+            names.extend(p.actor_token.iter().map(|a| &a.subject_token));
+            if let ClientAuthentication::ClientAssertion { subject_token, .. } =
+                &p.client_authentication
+            {
+                names.push(subject_token);
+            }
+            names
+        }
+    };
+    names.sort();
+    names.dedup();
+    names
+        .into_iter()
+        .map(|name| {
+            all.iter()
+                .find(|s| s.name == *name)
+                .cloned()
+                .ok_or_else(|| TokenFlowError::UnknownSubjectToken {
+                    credential: Arc::clone(&credential.name),
+                    subject_token: Arc::clone(name),
+                })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;

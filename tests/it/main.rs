@@ -1,1 +1,29 @@
-//! The flows over real sockets, against the harness.
+//! The flows over real sockets and real processes, against the harness.
+
+// `cfg(test)`, so that clippy knows that helpers may unwrap too.
+#[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod credential_free;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod harness_itself;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod request_headers;
+#[cfg(test)]
+mod request_lab;
+#[cfg(test)]
+mod request_raw;
+#[cfg(test)]
+mod token_authorities;
+#[cfg(test)]
+mod token_faults;
+#[cfg(test)]
+mod token_file;
+#[cfg(test)]
+mod token_renewal;

@@ -1,7 +1,7 @@
 //! What the request flow needs to know, already checked. Built by `config`; no parsing in here.
 
 use http::{HeaderName, Method};
-use sidecar_runtime::listener::ListenAddr;
+pub use sidecar_runtime::listener::ListenAddr;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// All of the request flow's parameters.
@@ -13,8 +13,10 @@ pub struct RequestParams {
     pub routes: Vec<RouteParams>,
     /// Limits and timeouts towards the workload.
     pub limits: Limits,
-    /// Further `Host` names (without port) that a listener of its own accepts, beside localhost, 127.0.0.1, [::1].
+    /// Further `Host` names (without port) that a listener of its own accepts, beside localhost, 127.0.0.1, `[::1]`.
     pub allowed_hosts: Vec<String>,
+    /// Peers that are not on loopback are served too (a listener on the pod's address).
+    pub allow_remote_peers: bool,
     /// `Origin` values that are let through; every other request that carries one is refused.
     pub allowed_origins: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! What is taken out of header sections, both ways, before anything is put in: hop-by-hop fields and those that `Connection` names
 //! (RFC 9110 section 7.6.1), every credential of the caller's, forwarding headers nobody can vouch for, and configured names.
-//! It removes only; `inject` adds.
+//! It removes only; `inject` adds. `Trailer` stays: HTTP/1.1 peers send no trailers that it does not announce.
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -13,9 +13,7 @@ enum Way {
 
 /// Strips a request on its way to the upstream. `TE: trailers` survives when the caller sent it (RFC 9110 section 10.1.4; gRPC needs it).
 pub fn request(headers: &mut HeaderMap, configured: &[HeaderName]) {
-    let trailers = headers.get(header::TE).is_some_and(accepts_trailers);
-    strip(headers, configured, Way::Request);
-    if trailers {
+    if strip(headers, configured, Way::Request) {
         headers.insert(header::TE, http::HeaderValue::from_static("trailers"));
     }
 }
@@ -48,20 +46,24 @@ fn accepts_trailers(te: &http::HeaderValue) -> bool {
     })
 }
 
-fn strip(headers: &mut HeaderMap, configured: &[HeaderName], way: Way) {
+/// Returns whether the message accepted trailers.
+fn strip(headers: &mut HeaderMap, configured: &[HeaderName], way: Way) -> bool {
     // Most messages carry few of these: one pass over the names that are there is cheaper than asking for each name that might be.
     let mut doomed: [Option<HeaderName>; 8] = Default::default();
     let mut count = 0;
     let mut connection = false;
+    let mut te = false;
     for name in headers.keys() {
         if is_doomed(name, way) {
             connection |= name == header::CONNECTION;
+            te |= name == header::TE;
             if let Some(place) = doomed.get_mut(count) {
                 *place = Some(name.clone());
             }
             count += 1;
         }
     }
+    let trailers = te && headers.get(header::TE).is_some_and(accepts_trailers);
     if connection {
         strip_named_by_connection(headers);
     }
@@ -82,6 +84,7 @@ fn strip(headers: &mut HeaderMap, configured: &[HeaderName], way: Way) {
     for name in configured {
         headers.remove(name);
     }
+    trailers
 }
 
 fn strip_named_by_connection(headers: &mut HeaderMap) {
@@ -117,7 +120,7 @@ fn is_doomed(name: &HeaderName, way: Way) -> bool {
     let name = name.as_str();
     match name.len() {
         2 => name == "te",
-        7 => matches!(name, "trailer" | "upgrade"),
+        7 => name == "upgrade",
         6 => way == Way::Request && name == "expect",
         9 => way == Way::Request && matches!(name, "forwarded" | "x-real-ip"),
         10 => matches!(name, "connection" | "keep-alive"),
@@ -165,7 +168,6 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("proxy-connection", "keep-alive"),
             ("te", "gzip"),
-            ("trailer", "x-sum"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABkAAQAoAAAAAIAAAAA"),

@@ -1,0 +1,13 @@
+//! Prints the tables of configuration keys and environment variables that README.md holds between its markers:
+//! `cargo run -q -p token-sidecar --example reference`.
+
+use std::io::{self, Write as _};
+use token_sidecar::config;
+
+fn main() -> io::Result<()> {
+    let (keys, variables) = (config::keys_markdown(), config::environment_markdown());
+    write!(
+        io::stdout().lock(),
+        "<!-- keys -->\n{keys}<!-- /keys -->\n\n<!-- variables -->\n{variables}<!-- /variables -->\n"
+    )
+}

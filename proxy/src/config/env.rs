@@ -1,0 +1,119 @@
+//! The environment variables that are looked at, each with what it is for. Nothing else of the environment is read, and it is read through a
+//! closure that is passed in.
+
+/// A variable and what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means, for the reference.
+    pub help: &'static str,
+}
+
+/// Client id of the app registration or managed identity.
+pub const CLIENT_ID: &str = "AZURE_CLIENT_ID";
+/// Tenant of that identity.
+pub const TENANT_ID: &str = "AZURE_TENANT_ID";
+/// The projected service-account token.
+pub const FEDERATED_TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+/// The cloud's authority.
+pub const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
+/// The configuration file.
+pub const CONFIG: &str = "TOKEN_SIDECAR_CONFIG";
+/// Without a file: where requests go.
+pub const UPSTREAM: &str = "TOKEN_SIDECAR_UPSTREAM";
+/// Without a file: the scope to ask for.
+pub const SCOPE: &str = "TOKEN_SIDECAR_SCOPE";
+/// Log level.
+pub const LOG_LEVEL: &str = "TOKEN_SIDECAR_LOG_LEVEL";
+/// Log format.
+pub const LOG_FORMAT: &str = "TOKEN_SIDECAR_LOG_FORMAT";
+/// Proxy for authorities.
+pub const HTTPS_PROXY: &str = "HTTPS_PROXY";
+/// What is not proxied.
+pub const NO_PROXY: &str = "NO_PROXY";
+
+/// Every variable, in the order of the reference.
+pub const VARIABLES: &[Variable] = &[
+    Variable {
+        name: CLIENT_ID,
+        help: "Default of `clientId` of `entraClientAssertion`. AKS sets it.",
+    },
+    Variable {
+        name: TENANT_ID,
+        help: "Default of `tenantId` of `entraClientAssertion`. AKS sets it.",
+    },
+    Variable {
+        name: FEDERATED_TOKEN_FILE,
+        help: "File of the subject token `pod`, unless the configuration names one. AKS sets it.",
+    },
+    Variable {
+        name: AUTHORITY_HOST,
+        help: "Default of `authorityHost` of `entraClientAssertion`, with or without a trailing slash. AKS sets it.",
+    },
+    Variable {
+        name: CONFIG,
+        help: "Path of the configuration file; `--config` wins.",
+    },
+    Variable {
+        name: UPSTREAM,
+        help: "Without a file: the URL that requests go to; `--upstream` wins.",
+    },
+    Variable {
+        name: SCOPE,
+        help: "Without a file: the scope of the access token, such as `https://management.azure.com/.default`; `--scope` wins.",
+    },
+    Variable {
+        name: LOG_LEVEL,
+        help: "`error`, `warn`, `info`, `debug` or `trace`; wins over the file, `--log-level` wins over it.",
+    },
+    Variable {
+        name: LOG_FORMAT,
+        help: "`json` or `text`; wins over the file, `--log-format` wins over it.",
+    },
+    Variable {
+        name: HTTPS_PROXY,
+        help: "Proxy through which authorities are reached (`CONNECT`); upstreams never are. Also in lower case. `HTTP_PROXY` is never used.",
+    },
+    Variable {
+        name: NO_PROXY,
+        help: "Hosts, domain suffixes, CIDR blocks or `*` that are reached without the proxy. Also in lower case.",
+    },
+];
+
+/// The values of all variables at one moment, so that a configuration can be read again later by whoever does not hold the environment.
+#[derive(Clone)]
+pub struct Snapshot(Vec<(String, String)>);
+
+impl Snapshot {
+    /// Asks `env` for each of [`VARIABLES`], and for the proxy's in lower case too.
+    pub fn take(env: &dyn Fn(&str) -> Option<String>) -> Self {
+        let proxy = [HTTPS_PROXY, NO_PROXY].map(str::to_ascii_lowercase);
+        let names = VARIABLES.iter().map(|v| v.name.to_owned()).chain(proxy);
+        Self(names.filter_map(|n| Some((n.clone(), env(&n)?))).collect())
+    }
+
+    /// A variable's value at that moment; `None` for every variable that is not in the table.
+    pub fn get(&self, name: &str) -> Option<String> {
+        let found = self.0.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.clone())
+    }
+}
+
+/// What to do when AKS has not set a variable.
+pub(super) fn aks_mend(name: &str) -> &'static str {
+    match name {
+        CLIENT_ID => {
+            "the AKS workload identity webhook sets it when the pod (template) has the label `azure.workload.identity/use: \"true\"` and its \
+             service account the annotation `azure.workload.identity/client-id`"
+        }
+        TENANT_ID => {
+            "the AKS workload identity webhook sets it when the pod (template) has the label `azure.workload.identity/use: \"true\"`; \
+             another tenant is named by the service account's annotation `azure.workload.identity/tenant-id`"
+        }
+        _ => {
+            "the AKS workload identity webhook sets it when the pod (template) has the label `azure.workload.identity/use: \"true\"` and the \
+             container is not named in the annotation `azure.workload.identity/skip-containers`"
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The table of keys. Reading a configuration takes its known keys, its defaults and what is required from here, so that the reference in
+//! the README, which is checked against this table, cannot say anything else.
+
+/// A key of the configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its path; `*` stands for a name of the user's choice, `[]` for each item of a list.
+    pub path: &'static str,
+    /// What its value is: `duration`, `size`, `URL`, …
+    pub kind: &'static str,
+    /// What happens without it.
+    pub presence: Presence,
+    /// What it does, for the reference.
+    pub help: &'static str,
+}
+
+/// What happens when a key is not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// That is an error.
+    Required,
+    /// It means what the help says.
+    Optional,
+    /// This text is read in its place.
+    Default(&'static str),
+    /// This environment variable is read; without it, that is an error.
+    Variable(&'static str),
+    /// This environment variable is read; without it, this text.
+    VariableOr(&'static str, &'static str),
+}
+
+use Presence::{Default, Optional, Required, Variable, VariableOr};
+
+/// One row of the table.
+const fn key(
+    path: &'static str,
+    kind: &'static str,
+    presence: Presence,
+    help: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        presence,
+        help,
+    }
+}
+
+/// Every key, in the order of the reference.
+#[rustfmt::skip]
+pub(super) const KEYS: &[Key] = &[
+    key("listen", "address", Default("127.0.0.1:8080"), "Where routes that name no listener are served: `IP:PORT` or `unix:/PATH`."),
+    key("admin", "address", Default("0.0.0.0:9090"), "Where `/livez`, `/startupz`, `/readyz` and `/metrics` are served."),
+    key("allowNonLoopbackListeners", "boolean", Default("false"), "Lets `listen` name addresses off loopback, and serves peers that are not on loopback. Whoever reaches such a listener uses the pod's identity."),
+    key("workers", "number", Optional, "Worker threads, each with its own listeners and connection pool. Without it: one per core that the process may use."),
+    key("log.level", "level", VariableOr(super::env::LOG_LEVEL, "info"), "`error`, `warn`, `info`, `debug` or `trace`, or directives such as `token_sidecar=debug,info`."),
+    key("log.format", "format", VariableOr(super::env::LOG_FORMAT, "json"), "`json` or `text`."),
+    key("shutdown.delay", "duration", Default("0s"), "From SIGTERM (readiness falls at once) to the closing of the listeners."),
+    key("shutdown.deadline", "duration", Default("25s"), "How long requests in flight may take to finish after that."),
+    key("allowedHosts", "list of hosts", Optional, "Further `Host` names to accept, without port, beside `localhost`, `127.0.0.1`, `[::1]` and the routes' own hosts."),
+    key("allowedOrigins", "list of origins", Optional, "`Origin` values to let through. Every other request that carries one is refused."),
+    key("limits.maxConnections", "number", Default("16384"), "Connections from the workload open at once."),
+    key("limits.maxRequests", "number", Default("16384"), "Requests in flight at once; more are answered 503."),
+    key("limits.maxHeaderBytes", "size", Default("32KiB"), "A request's header section (8KiB to 1MiB)."),
+    key("limits.maxHeaderFields", "number", Default("100"), "Fields in a request's header section (at most 4096)."),
+    key("limits.maxUriBytes", "size", Default("16KiB"), "A request's target (256B to 60KiB)."),
+    key("limits.headerReadTimeout", "duration", Default("10s"), "From the connection, or a request's first byte, to the end of the header section."),
+    key("limits.keepAliveTimeout", "duration", Default("5m"), "A connection without a request is closed after this."),
+    key("subjectTokens.*.file", "path", Optional, "The projected token. `pod` needs none: its default is `$AZURE_FEDERATED_TOKEN_FILE`."),
+    key("credentials.*.exchangeTimeout", "duration", Default("10s"), "The longest that one exchange may take, connection included."),
+    key("credentials.*.entraClientAssertion.scope", "scope", Required, "One resource's scope, ending in `/.default`."),
+    key("credentials.*.entraClientAssertion.tenantId", "tenant", Variable(super::env::TENANT_ID), "Tenant id or domain."),
+    key("credentials.*.entraClientAssertion.clientId", "text", Variable(super::env::CLIENT_ID), "Client id of the app registration or managed identity."),
+    key("credentials.*.entraClientAssertion.authorityHost", "URL", VariableOr(super::env::AUTHORITY_HOST, "https://login.microsoftonline.com"), "The cloud's authority, without a path."),
+    key("credentials.*.entraClientAssertion.subjectToken", "name", Default("pod"), "The subject token that is the client assertion."),
+    key("credentials.*.entraClientAssertion.caFile", "path", Optional, "PEM file of further roots to trust at the authority."),
+    key("credentials.*.tokenExchange.tokenEndpoint", "URL", Required, "The RFC 8693 endpoint; https, or http on loopback."),
+    key("credentials.*.tokenExchange.subjectToken", "name", Default("pod"), "The subject token."),
+    key("credentials.*.tokenExchange.subjectTokenType", "URI", Default("urn:ietf:params:oauth:token-type:jwt"), "`subject_token_type`."),
+    key("credentials.*.tokenExchange.requestedTokenType", "URI", Optional, "`requested_token_type`; not sent without it."),
+    key("credentials.*.tokenExchange.audience", "list of text", Optional, "`audience`, one form field each."),
+    key("credentials.*.tokenExchange.resource", "list of URIs", Optional, "`resource` (RFC 8707), one form field each; absolute URIs without fragment."),
+    key("credentials.*.tokenExchange.scope", "scopes", Optional, "`scope`: scopes, separated by spaces."),
+    key("credentials.*.tokenExchange.actorToken.subjectToken", "name", Required, "Delegation: the subject token that is sent as `actor_token`."),
+    key("credentials.*.tokenExchange.actorToken.tokenType", "URI", Default("urn:ietf:params:oauth:token-type:jwt"), "`actor_token_type`."),
+    key("credentials.*.tokenExchange.clientAuthentication.none.clientId", "text", Optional, "No client authentication (what happens without `clientAuthentication`); `client_id` of a public client."),
+    key("credentials.*.tokenExchange.clientAuthentication.clientSecretBasic.clientId", "text", Required, "HTTP Basic: the client id."),
+    key("credentials.*.tokenExchange.clientAuthentication.clientSecretBasic.clientSecretFile", "path", Required, "HTTP Basic: the file that holds the secret."),
+    key("credentials.*.tokenExchange.clientAuthentication.clientSecretPost.clientId", "text", Required, "Secret in the form: the client id."),
+    key("credentials.*.tokenExchange.clientAuthentication.clientSecretPost.clientSecretFile", "path", Required, "Secret in the form: the file that holds it."),
+    key("credentials.*.tokenExchange.clientAuthentication.clientAssertion.subjectToken", "name", Required, "Client assertion (RFC 7523): the subject token that is sent."),
+    key("credentials.*.tokenExchange.clientAuthentication.clientAssertion.clientId", "text", Optional, "Client assertion: `client_id`, when the server wants one beside it."),
+    key("credentials.*.tokenExchange.parameters.*", "text", Optional, "Further form fields. They may not override the ones above."),
+    key("credentials.*.tokenExchange.caFile", "path", Optional, "PEM file of further roots to trust at the token endpoint."),
+    key("routes[].name", "name", Required, "The name that metrics, logs and problems use."),
+    key("routes[].listen", "address", Optional, "A listener of its own: `IP:PORT` or `unix:/PATH`. Without it: the top `listen`."),
+    key("routes[].match.host", "host", Optional, "The host that `Host` or the absolute-form target must name, without port."),
+    key("routes[].match.pathPrefix", "path prefix", Default("/"), "Matched on segment borders; the longest wins."),
+    key("routes[].match.methods", "list of methods", Optional, "Methods let through. Without it: all but `CONNECT` and `TRACE`."),
+    key("routes[].upstream", "URL", Required, "Where requests go; its path is put before the request's. https, or http on loopback."),
+    key("routes[].credential", "name", Required, "The credential whose token is injected."),
+    key("routes[].http", "version", Default("auto"), "`1`, `2` or `auto`: by ALPN over https, HTTP/1.1 over http."),
+    key("routes[].upstreamCaFile", "path", Optional, "PEM file of further roots to trust at the upstream."),
+    key("routes[].serverName", "host", Optional, "The TLS server name, when it is not the upstream's host."),
+    key("routes[].allowInsecureHttp", "boolean", Default("false"), "Sends the token over plain http off loopback."),
+    key("routes[].pool.maxConnections", "number", Default("1024"), "Connections to the upstream, per worker."),
+    key("routes[].pool.maxIdle", "number", Default("128"), "Idle connections kept, per worker."),
+    key("routes[].pool.idleTimeout", "duration", Default("90s"), "How long an idle connection is kept."),
+    key("routes[].timeouts.connect", "duration", Default("5s"), "Resolve, connect and TLS together."),
+    key("routes[].timeouts.responseHeader", "duration", Default("60s"), "From the request's last byte to the response's header."),
+    key("routes[].timeouts.idle", "duration", Default("5m"), "Without a byte of a body, either way. There is no total timeout."),
+    key("routes[].tokenWait", "duration", Default("2s"), "How long a request may wait for an exchange that is under way (at most 1m)."),
+    key("routes[].replayBuffer", "size", Default("64KiB"), "Request body kept for the one replay after a 401 (at most 16MiB); `0B`: only empty bodies are replayed."),
+    key("routes[].maxRequestBody", "size", Optional, "Larger request bodies are answered 413. Without it: no limit."),
+    key("routes[].upgrades", "boolean", Default("true"), "Forwards upgrades (WebSocket)."),
+    key("routes[].stripRequestHeaders", "list of header names", Optional, "Removed from requests, beside those always removed."),
+    key("routes[].stripResponseHeaders", "list of header names", Optional, "Removed from responses, beside those always removed."),
+];
+
+/// Features that other tools or later versions know, with where they would stand: worth a better answer than "unknown".
+pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
+    ("credentials.*", "entraOnBehalfOf"),
+    ("credentials.*", "jwtBearer"),
+    ("credentials.*", "clientCredentials"),
+    ("credentials.*.entraClientAssertion", "clientSecretFile"),
+    (
+        "credentials.*.tokenExchange.clientAuthentication",
+        "privateKeyJwt",
+    ),
+    ("credentials.*.tokenExchange.clientAuthentication", "tls"),
+];
+
+/// The keys that may stand in the map at `pattern` (empty for the top), in the table's order, each once.
+pub(super) fn children(pattern: &str) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for key in KEYS {
+        let rest = match pattern {
+            "" => Some(key.path),
+            _ => key
+                .path
+                .strip_prefix(pattern)
+                .and_then(|r| r.strip_prefix('.')),
+        };
+        let name = rest.and_then(|r| r.split(['.', '[']).next());
+        if let Some(name) = name
+            && names.last() != Some(&name)
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The row of the key `name` in the map at `pattern`.
+pub(super) fn lookup(pattern: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|k| match pattern {
+        "" => k.path == name,
+        _ => {
+            k.path
+                .strip_prefix(pattern)
+                .and_then(|r| r.strip_prefix('.'))
+                == Some(name)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_are_the_next_segments() {
+        assert_eq!(children("log"), ["level", "format"]);
+        assert_eq!(
+            children("routes[].match"),
+            ["host", "pathPrefix", "methods"]
+        );
+        assert_eq!(children("credentials"), ["*"]);
+        assert_eq!(
+            children(""),
+            [
+                "listen",
+                "admin",
+                "allowNonLoopbackListeners",
+                "workers",
+                "log",
+                "shutdown",
+                "allowedHosts",
+                "allowedOrigins",
+                "limits",
+                "subjectTokens",
+                "credentials",
+                "routes"
+            ]
+        );
+    }
+
+    #[test]
+    fn paths_are_there_once() {
+        let mut paths: Vec<_> = KEYS.iter().map(|k| k.path).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        assert_eq!(paths.len(), KEYS.len());
+    }
+}

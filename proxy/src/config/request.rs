@@ -1,0 +1,406 @@
+//! `listen`, `limits`, `allowed…` and `routes` -> the request flow's parameters; and what must hold between routes and listeners.
+
+use super::{
+    error::Place,
+    fields::{Context, Fields, shown},
+    parse,
+    tree::{Node, Value},
+};
+use crate::{
+    net::guard::is_loopback_name,
+    request::params::{
+        HttpVersions, Limits, RequestParams, RouteParams, UpstreamParams, UpstreamTimeouts,
+    },
+};
+use http::Method;
+use sidecar_runtime::listener::ListenAddr;
+use std::{
+    collections::{HashMap, HashSet, hash_map},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+const EMPTY: &Node = &Node {
+    at: Place::Whole,
+    value: Value::Null,
+};
+
+/// Reads everything about requests. `credentials`: the declared ones with their places.
+pub(super) fn decode(
+    top: &Fields<'_>,
+    admin: Option<&ListenAddr>,
+    credentials: &[(&str, Place)],
+) -> Option<RequestParams> {
+    let default_listen = top.value("listen", parse::listen);
+    let non_loopback = top.value("allowNonLoopbackListeners", parse::boolean);
+    let allowed_hosts = top.list("allowedHosts", parse::host);
+    let allowed_origins = top.list("allowedOrigins", parse::origin);
+    let limits = limits(top);
+
+    let nodes = top.items("routes")?;
+    if nodes.is_empty() {
+        top.error("routes", "no route, so nothing would be served; add one with `name`, `upstream` and `credential`");
+    }
+    let mut seen = Seen::new(credentials);
+    let mut listeners = Listeners::new(top.context, admin, non_loopback.unwrap_or(true));
+    let mut routes = Vec::with_capacity(nodes.len());
+    for (i, node) in nodes.iter().enumerate() {
+        let Some(fields) = Fields::open(top.context, node, format!("routes[{i}]"), "routes[]")
+        else {
+            continue;
+        };
+        let listen = match fields.node("listen") {
+            Some(_) => fields
+                .value("listen", parse::listen)
+                .map(|l| (l, fields.at("listen"), fields.join("listen"))),
+            None => default_listen
+                .clone()
+                .map(|l| (l, top.at("listen"), "listen".to_owned())),
+        };
+        let is_default = fields.node("listen").is_none();
+        let listen = listen.map(|(address, at, path)| listeners.add(address, at, path, is_default));
+        if let Some(route) = route(&fields, listen, &mut seen) {
+            routes.push(route);
+        }
+    }
+    seen.warn_of_unused(top.context);
+    Some(RequestParams {
+        listeners: listeners.finish(),
+        routes,
+        limits: limits?,
+        allowed_hosts: allowed_hosts?,
+        allow_remote_peers: non_loopback?,
+        allowed_origins: allowed_origins?,
+    })
+}
+
+fn limits(top: &Fields<'_>) -> Option<Limits> {
+    let fields = top.map("limits", "limits", EMPTY)?;
+    let max_connections = fields.value("maxConnections", parse::count(1 << 20));
+    let max_requests = fields.value("maxRequests", parse::count(1 << 20));
+    // Below 8 KiB hyper has no room to read; above 1 MiB a single request holds too much.
+    let max_header_bytes = fields.value("maxHeaderBytes", parse::size_between("8KiB", "1MiB"));
+    let max_header_fields = fields.value("maxHeaderFields", parse::count(4096));
+    let max_uri_bytes = fields.value("maxUriBytes", parse::size_between("256B", "60KiB"));
+    let header_read_timeout = fields.value("headerReadTimeout", parse::timeout);
+    let keep_alive_timeout = fields.value("keepAliveTimeout", parse::timeout);
+    Some(Limits {
+        max_connections: max_connections?.get(),
+        max_requests: max_requests?.get(),
+        max_header_bytes: max_header_bytes?,
+        max_header_fields: max_header_fields?.get(),
+        max_uri_bytes: max_uri_bytes?,
+        header_read_timeout: header_read_timeout?,
+        keep_alive_timeout: keep_alive_timeout?,
+    })
+}
+
+fn route(
+    fields: &Fields<'_>,
+    listen: Option<ListenAddr>,
+    seen: &mut Seen<'_>,
+) -> Option<RouteParams> {
+    let name = fields.value("name", parse::name);
+    if let Some(name) = &name {
+        seen.name(fields, name);
+    }
+    let matched = matched(fields);
+    let upstream = upstream(fields);
+    let credential = fields
+        .value("credential", |t| Ok(t.to_owned()))
+        .and_then(|c| seen.credential(fields, c));
+    let timeouts = timeouts(fields);
+    let strip_request_headers = fields.list("stripRequestHeaders", parse::header_name);
+    let strip_response_headers = fields.list("stripResponseHeaders", parse::header_name);
+    let replay_buffer = fields.value("replayBuffer", parse::size_between("0B", "16MiB"));
+    let max_request_body = fields.value("maxRequestBody", super::units::size);
+    let token_wait = fields.value("tokenWait", parse::duration_up_to("1m"));
+    let upgrades = fields.value("upgrades", parse::boolean);
+    let (listen, (host, path_prefix, methods)) = (listen?, matched?);
+    seen.matching(
+        fields,
+        &listen,
+        host.as_deref(),
+        &path_prefix,
+        methods.as_deref(),
+    );
+    Some(RouteParams {
+        name: name?.into(),
+        listen,
+        host,
+        path_prefix,
+        methods,
+        upstream: upstream?,
+        credential: credential?,
+        strip_request_headers: strip_request_headers?,
+        strip_response_headers: strip_response_headers?,
+        replay_buffer: replay_buffer?,
+        max_request_body,
+        token_wait: token_wait?,
+        upgrades: upgrades?,
+        timeouts: timeouts?,
+    })
+}
+
+/// A route's path in the file, and its methods.
+type Earlier = (String, Option<Vec<Method>>);
+
+/// Listener, host, path prefix.
+type Selector = (ListenAddr, Option<String>, String);
+
+type Matched = (Option<String>, String, Option<Vec<Method>>);
+
+fn matched(route: &Fields<'_>) -> Option<Matched> {
+    let fields = route.map("match", "routes[].match", EMPTY)?;
+    let host = fields.value("host", parse::host);
+    let prefix = fields.value("pathPrefix", parse::path_prefix);
+    let listed = fields.list("methods", parse::method);
+    let methods = match (fields.node("methods"), listed?) {
+        (None, _) => None,
+        (Some(_), methods) => {
+            if methods.is_empty() {
+                fields.error("methods", "an empty list lets nothing through; name methods, or remove the key to let all through");
+            }
+            Some(methods)
+        }
+    };
+    Some((host, prefix?, methods))
+}
+
+fn upstream(route: &Fields<'_>) -> Option<UpstreamParams> {
+    let url = route.value("upstream", parse::upstream);
+    let allow_insecure_http = route.value("allowInsecureHttp", parse::boolean);
+    if let (Some(url), Some(false)) = (&url, allow_insecure_http)
+        && !url.tls
+        && !is_loopback_name(&url.host)
+    {
+        route.error("upstream", "plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true`");
+    }
+    let http = route.value("http", |text| match text {
+        "auto" => Ok(HttpVersions::Auto),
+        "1" => Ok(HttpVersions::Http1),
+        "2" => Ok(HttpVersions::Http2),
+        _ => Err("not a version; write auto, 1 or 2".into()),
+    });
+    let ca_file = route.value("upstreamCaFile", parse::path);
+    let server_name = route.value("serverName", parse::host);
+    let pool = route.map("pool", "routes[].pool", EMPTY)?;
+    let max_connections = pool.value("maxConnections", parse::count(1 << 20));
+    let max_idle = pool.value("maxIdle", parse::count(1 << 20));
+    let idle_timeout = pool.value("idleTimeout", parse::timeout);
+    let url = url?;
+    for key in ["upstreamCaFile", "serverName"] {
+        if !url.tls && route.node(key).is_some() {
+            route.error(key, "the upstream is plain http, so there is no TLS to apply this to; use https:// or remove it");
+        }
+    }
+    Some(UpstreamParams {
+        tls: url.tls,
+        host: url.host,
+        port: url.port,
+        base_path: url.base_path,
+        http: http?,
+        ca_file,
+        server_name,
+        allow_insecure_http: allow_insecure_http?,
+        max_connections: max_connections?.get(),
+        max_idle_connections: max_idle?.get(),
+        idle_timeout: idle_timeout?,
+    })
+}
+
+fn timeouts(route: &Fields<'_>) -> Option<UpstreamTimeouts> {
+    let fields = route.map("timeouts", "routes[].timeouts", EMPTY)?;
+    let connect = fields.value("connect", parse::timeout);
+    let response_header = fields.value("responseHeader", parse::timeout);
+    let idle = fields.value("idle", parse::timeout);
+    Some(UpstreamTimeouts {
+        connect: connect?,
+        response_header: response_header?,
+        idle: idle?,
+    })
+}
+
+/// What earlier routes said, to hold later ones against.
+struct Seen<'c> {
+    credentials: &'c [(&'c str, Place)],
+    known: HashSet<&'c str>,
+    used: HashSet<String>,
+    names: HashMap<String, String>,
+    matches: HashMap<Selector, Vec<Earlier>>,
+}
+
+impl<'c> Seen<'c> {
+    fn new(credentials: &'c [(&'c str, Place)]) -> Self {
+        Self {
+            credentials,
+            known: credentials.iter().map(|(n, _)| *n).collect(),
+            used: HashSet::new(),
+            names: HashMap::new(),
+            matches: HashMap::new(),
+        }
+    }
+
+    fn name(&mut self, route: &Fields<'_>, name: &str) {
+        match self.names.entry(name.to_owned()) {
+            hash_map::Entry::Occupied(first) => {
+                route.error(
+                    "name",
+                    format!(
+                        "`{name}` is the name of {} already; give each route its own",
+                        first.get()
+                    ),
+                );
+            }
+            hash_map::Entry::Vacant(free) => {
+                free.insert(route.join("name").trim_end_matches(".name").to_owned());
+            }
+        }
+    }
+
+    fn credential(&mut self, route: &Fields<'_>, name: String) -> Option<Arc<str>> {
+        if self.known.contains(name.as_str()) {
+            let shared = Arc::from(name.as_str());
+            self.used.insert(name);
+            return Some(shared);
+        }
+        let hint = route
+            .context
+            .hint(&name, self.credentials.iter().map(|(n, _)| *n));
+        let hint = if self.credentials.is_empty() {
+            "; declare it under `credentials`".to_owned()
+        } else {
+            hint
+        };
+        route.error(
+            "credential",
+            format!("no credential is named `{}`{hint}", shown(&name)),
+        );
+        None
+    }
+
+    /// Reports a route that an earlier one leaves nothing to, or whose requests could go to either.
+    fn matching(
+        &mut self,
+        route: &Fields<'_>,
+        listen: &ListenAddr,
+        host: Option<&str>,
+        prefix: &str,
+        methods: Option<&[Method]>,
+    ) {
+        let path = route.join("match").trim_end_matches(".match").to_owned();
+        let earlier = self
+            .matches
+            .entry((listen.clone(), host.map(str::to_owned), prefix.to_owned()))
+            .or_default();
+        let overlaps = |other: &Option<Vec<Method>>| match (methods, other) {
+            (Some(a), Some(b)) => a.iter().any(|m| b.contains(m)),
+            _ => true,
+        };
+        if let Some((first, _)) = earlier.iter().find(|(_, m)| overlaps(m)) {
+            let message = format!(
+                "matches the same requests as {first}: same listener, host, path prefix and methods; change one of them"
+            );
+            route.context.problems.error(route.at, path, message);
+            return;
+        }
+        earlier.push((path, methods.map(<[Method]>::to_vec)));
+    }
+
+    fn warn_of_unused(&self, context: &Context<'_>) {
+        for (name, at) in self.credentials {
+            if !self.used.contains(*name) {
+                let path = format!("credentials.{}", shown(name));
+                context.problems.warning(*at, path, "no route uses this credential; it is renewed all the same: remove it, or use it");
+            }
+        }
+    }
+}
+
+/// The listeners that routes are served on, the default one first, each once.
+struct Listeners<'a> {
+    context: &'a Context<'a>,
+    admin: Option<&'a ListenAddr>,
+    non_loopback: bool,
+    default: Option<ListenAddr>,
+    others: Vec<ListenAddr>,
+    known: HashSet<ListenAddr>,
+}
+
+impl<'a> Listeners<'a> {
+    fn new(context: &'a Context<'a>, admin: Option<&'a ListenAddr>, non_loopback: bool) -> Self {
+        Self {
+            context,
+            admin,
+            non_loopback,
+            default: None,
+            others: Vec::new(),
+            known: HashSet::new(),
+        }
+    }
+
+    fn add(&mut self, address: ListenAddr, at: Place, path: String, default: bool) -> ListenAddr {
+        if self.known.insert(address.clone()) {
+            self.check(&address, at, path);
+            if !default {
+                self.others.push(address.clone());
+            }
+        }
+        if default && self.default.is_none() {
+            self.others.retain(|l| *l != address);
+            self.default = Some(address.clone());
+        }
+        address
+    }
+
+    fn check(&self, address: &ListenAddr, at: Place, path: String) {
+        if let ListenAddr::Tcp(tcp) = address
+            && !self.non_loopback
+            && !tcp.ip().to_canonical().is_loopback()
+        {
+            let message = "not a loopback address; whoever reaches it would use the pod's identity: listen on 127.0.0.1 or [::1], or set \
+                           `allowNonLoopbackListeners: true`";
+            self.context.problems.error(at, path, message);
+            return;
+        }
+        if self.admin.is_some_and(|admin| collide(admin, address)) {
+            let message = format!(
+                "takes the admin listener's place ({}); choose another port",
+                self.admin.map(ToString::to_string).unwrap_or_default()
+            );
+            self.context.problems.error(at, path, message);
+        } else if let Some(other) = self
+            .default
+            .iter()
+            .chain(&self.others)
+            .find(|o| collide(o, address))
+        {
+            self.context.problems.error(
+                at,
+                path,
+                format!(
+                    "collides with the listener {other}; choose another port or the same address"
+                ),
+            );
+        }
+    }
+
+    fn finish(self) -> Vec<ListenAddr> {
+        self.default.into_iter().chain(self.others).collect()
+    }
+}
+
+/// Whether two listeners cannot both be bound. Port 0 is a free port each time.
+fn collide(a: &ListenAddr, b: &ListenAddr) -> bool {
+    let covers =
+        |x: &SocketAddr, y: &SocketAddr| x.ip().is_unspecified() && (x.is_ipv6() || y.is_ipv4());
+    match (a, b) {
+        (ListenAddr::Unix(a), ListenAddr::Unix(b)) => a == b,
+        (ListenAddr::Tcp(a), ListenAddr::Tcp(b)) => {
+            a.port() == b.port()
+                && a.port() != 0
+                && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,476 @@
+//! Bodies on their way through. A request's body can be kept while it streams, up to the replay buffer, so that it can be sent a second time;
+//! a response's body brings its upstream connection along and gives it back at its end. Both stream with back-pressure: nothing is collected.
+
+use super::{
+    conn::InFlight,
+    strip,
+    timer::Deadline,
+    upstream::{h1::H1Lease, h2::H2Lease},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+/// Why a body stopped before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The workload broke off or broke its framing.
+    #[error("the request body broke off or is malformed")]
+    Workload,
+    /// The request body is larger than the route allows.
+    #[error("the request body is too large")]
+    TooLarge,
+    /// The upstream broke off or broke its framing.
+    #[error("the response body broke off or is malformed")]
+    Upstream,
+    /// The request is being sent anew, elsewhere.
+    #[error("the request body is being sent anew")]
+    Superseded,
+    /// No byte for too long.
+    #[error("no byte of the body for too long")]
+    Idle,
+}
+
+/// A request's body on its way to the upstream.
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// A body that streams, and which sending of it this is: once a replay has begun, whoever still holds the one before gets no more of it.
+    Live(Rc<RefCell<LiveBody>>, u8),
+}
+
+impl std::fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never its content.
+        f.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Live(..) => "Live",
+        })
+    }
+}
+
+/// How a request's body is treated.
+pub struct BodyRules {
+    /// Bytes kept for a replay.
+    pub keep: usize,
+    /// Largest body.
+    pub limit: Option<u64>,
+    /// Names taken out of trailers.
+    pub strip: Arc<[HeaderName]>,
+    /// Re-armed with every frame.
+    pub deadline: Rc<Deadline>,
+    /// Without a byte of the body.
+    pub idle: Duration,
+    /// From its end to the response's header.
+    pub response_header: Duration,
+}
+
+/// A body that streams, and what is kept of it.
+pub struct LiveBody {
+    incoming: Incoming,
+    rules: BodyRules,
+    /// What went out so far; `None` once it did not fit.
+    kept: Option<Vec<Bytes>>,
+    kept_bytes: usize,
+    trailers: Option<HeaderMap>,
+    trailers_sent: bool,
+    /// How much of `kept` is to be sent again.
+    replayed: usize,
+    seen: u64,
+    sending: u8,
+    ended: bool,
+    failure: Option<BodyError>,
+}
+
+impl RequestBody {
+    /// The body of a request that came in, and the handle to replay it by (none for an empty body).
+    pub fn new(
+        incoming: Incoming,
+        rules: impl FnOnce() -> BodyRules,
+    ) -> (Self, Option<Replayable>) {
+        if incoming.is_end_stream() {
+            return (Self::Empty, None);
+        }
+        let live = Rc::new(RefCell::new(LiveBody {
+            incoming,
+            rules: rules(),
+            kept: Some(vec![]),
+            kept_bytes: 0,
+            trailers: None,
+            trailers_sent: false,
+            replayed: 0,
+            seen: 0,
+            sending: 0,
+            ended: false,
+            failure: None,
+        }));
+        (Self::Live(Rc::clone(&live), 0), Some(Replayable(live)))
+    }
+}
+
+/// The handle to a body that was handed to an upstream connection.
+pub struct Replayable(Rc<RefCell<LiveBody>>);
+
+impl Replayable {
+    /// The body from its beginning, if all that has gone out was kept. The previous use of it must be over.
+    pub fn again(&self) -> Option<RequestBody> {
+        let mut live = self.0.borrow_mut();
+        if live.kept.is_none() || live.failure.is_some() {
+            return None;
+        }
+        live.replayed = 0;
+        live.trailers_sent = false;
+        live.sending = live.sending.wrapping_add(1);
+        Some(RequestBody::Live(Rc::clone(&self.0), live.sending))
+    }
+
+    /// Why the body stopped, if it did.
+    pub fn failure(&self) -> Option<BodyError> {
+        self.0.borrow().failure
+    }
+
+    /// Whether the body went out whole.
+    pub fn ended(&self) -> bool {
+        self.0.borrow().ended
+    }
+
+    /// Whether nothing of it has been taken yet.
+    pub fn untouched(&self) -> bool {
+        self.0.borrow().seen == 0
+    }
+}
+
+impl LiveBody {
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.failure = Some(error);
+        self.kept = None;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.rules.deadline.arm(self.rules.response_header);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(chunk) = self.kept.as_ref().and_then(|k| k.get(self.replayed)) {
+            self.replayed += 1;
+            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
+        }
+        if self.ended {
+            let again = !std::mem::replace(&mut self.trailers_sent, true);
+            return Poll::Ready(
+                self.trailers
+                    .clone()
+                    .filter(|_| again)
+                    .map(|t| Ok(Frame::trailers(t))),
+            );
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(_))) => self.fail(BodyError::Workload),
+            Poll::Ready(Some(Ok(frame))) => self.pass(frame),
+        }
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match frame.into_data() {
+            Ok(data) => {
+                self.seen += data.len() as u64;
+                if self.rules.limit.is_some_and(|l| self.seen > l) {
+                    return self.fail(BodyError::TooLarge);
+                }
+                self.keep(&data);
+                if self.incoming.is_end_stream() {
+                    self.end();
+                } else {
+                    self.rules.deadline.arm(self.rules.idle);
+                }
+                Frame::data(data)
+            }
+            Err(other) => match other.into_trailers() {
+                Ok(mut trailers) => {
+                    strip::trailers(&mut trailers, &self.rules.strip);
+                    self.end();
+                    self.trailers_sent = true;
+                    self.trailers = Some(trailers.clone());
+                    Frame::trailers(trailers)
+                }
+                Err(other) => other,
+            },
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        self.kept_bytes += data.len();
+        if self.kept_bytes > self.rules.keep {
+            self.kept = None;
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.push(data.clone());
+            self.replayed += 1;
+        }
+    }
+
+    fn nothing_to_replay(&self) -> bool {
+        self.kept.as_ref().is_none_or(|k| self.replayed >= k.len())
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Live(live, sending) => {
+                let mut live = live.borrow_mut();
+                if live.sending == *sending {
+                    live.poll(cx)
+                } else {
+                    Poll::Ready(Some(Err(BodyError::Superseded)))
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Live(live, _) => {
+                let live = live.borrow();
+                live.ended
+                    && live.nothing_to_replay()
+                    && (live.trailers.is_none() || live.trailers_sent)
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Live(live, _) => {
+                let live = live.borrow();
+                match &live.kept {
+                    // A replay starts over: what remains of the incoming body is not all that will be sent.
+                    Some(kept) if live.replayed < kept.len() => {
+                        let again: u64 = kept[live.replayed..].iter().map(|c| c.len() as u64).sum();
+                        match live.incoming.size_hint().exact() {
+                            Some(rest) => SizeHint::with_exact(again + rest),
+                            None => SizeHint::default(),
+                        }
+                    }
+                    _ => live.incoming.size_hint(),
+                }
+            }
+        }
+    }
+}
+
+/// A response's body on its way to the workload.
+pub struct ResponseBody {
+    kind: Kind,
+    /// Ends the request's accounting when dropped.
+    in_flight: Option<InFlight>,
+}
+
+enum Kind {
+    Full(Option<Bytes>),
+    Upstream(Streaming),
+}
+
+/// A body that streams from an upstream.
+pub struct Streaming {
+    incoming: Incoming,
+    lease: Lease,
+    strip: Arc<[HeaderName]>,
+    deadline: Rc<Deadline>,
+    idle: Duration,
+}
+
+/// The connection that a response comes from.
+pub enum Lease {
+    /// HTTP/1.1: driven by whoever reads the body, given back at its end.
+    H1(H1Lease),
+    /// HTTP/2: driven by a task of its own.
+    H2(H2Lease),
+    /// A connection of its own, driven by a task of its own.
+    Dedicated,
+}
+
+impl ResponseBody {
+    /// Bytes of our own.
+    pub fn full(bytes: Bytes) -> Self {
+        Self {
+            kind: Kind::Full(Some(bytes).filter(|b| !b.is_empty())),
+            in_flight: None,
+        }
+    }
+
+    /// An upstream's body.
+    pub fn upstream(
+        incoming: Incoming,
+        mut lease: Lease,
+        strip: Arc<[HeaderName]>,
+        deadline: Rc<Deadline>,
+        idle: Duration,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            if let Lease::H1(lease) = &mut lease {
+                lease.give_back();
+            }
+            deadline.arm(idle);
+            return Self {
+                kind: Kind::Full(None),
+                in_flight: None,
+            };
+        }
+        deadline.arm(idle);
+        Self {
+            kind: Kind::Upstream(Streaming {
+                incoming,
+                lease,
+                strip,
+                deadline,
+                idle,
+            }),
+            in_flight: None,
+        }
+    }
+
+    /// The same body, ending the request's accounting when it ends.
+    pub fn counted(mut self, in_flight: InFlight) -> Self {
+        self.in_flight = Some(in_flight);
+        self
+    }
+}
+
+impl Streaming {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match &mut self.lease {
+            Lease::H1(lease) => match poll_driven(&mut self.incoming, lease, cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => return self.pending(cx),
+            },
+            _ => match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => return self.pending(cx),
+            },
+        };
+        Poll::Ready(match frame {
+            None => {
+                self.finish();
+                None
+            }
+            Some(Err(_)) => Some(Err(BodyError::Upstream)),
+            Some(Ok(frame)) if frame.is_data() => {
+                if self.incoming.is_end_stream() {
+                    self.finish();
+                } else {
+                    self.deadline.arm(self.idle);
+                }
+                Some(Ok(frame))
+            }
+            Some(Ok(frame)) => Some(Ok(match frame.into_trailers() {
+                Ok(mut trailers) => {
+                    strip::trailers(&mut trailers, &self.strip);
+                    Frame::trailers(trailers)
+                }
+                Err(other) => other,
+            })),
+        })
+    }
+
+    fn pending(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.deadline.poll_due(cx) {
+            Poll::Ready(Some(Err(BodyError::Idle)))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn finish(&mut self) {
+        // What is left is the workload's to read.
+        self.deadline.arm(self.idle);
+        if let Lease::H1(lease) = &mut self.lease {
+            lease.give_back();
+        }
+    }
+}
+
+/// The next frame of a body whose connection nobody else drives. The body itself is polled with a waker that does nothing: only the connection,
+/// which is polled with the real one right here, can make it ready.
+fn poll_driven(
+    incoming: &mut Incoming,
+    lease: &mut H1Lease,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    let mut quiet = Context::from_waker(Waker::noop());
+    if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(&mut quiet) {
+        return Poll::Ready(frame);
+    }
+    let driving = lease.drive(cx);
+    match Pin::new(&mut *incoming).poll_frame(&mut quiet) {
+        // The connection is over and has nothing more to say: a body that is not at its end now was cut short, and says so itself.
+        Poll::Pending if driving.is_ready() => Pin::new(incoming).poll_frame(cx),
+        frame => frame,
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.kind {
+            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Kind::Upstream(streaming) => streaming.poll(cx),
+        };
+        match &frame {
+            Poll::Ready(None) => this.in_flight = None,
+            Poll::Ready(Some(Err(error))) => {
+                if let Some(in_flight) = &this.in_flight {
+                    in_flight.broke_off(*error);
+                }
+            }
+            _ => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.is_none(),
+            Kind::Upstream(s) => s.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Kind::Upstream(s) => s.incoming.size_hint(),
+        }
+    }
+}

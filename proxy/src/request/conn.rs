@@ -1,0 +1,453 @@
+//! One connection of the workload's: HTTP/1.1, or HTTP/2 by prior knowledge (RFC 9113 section 3.3), told apart by the first bytes. It owns the
+//! connection's deadlines: first byte, header section, keep-alive, and a workload that stops reading. A connection that has been idle for a moment
+//! is parked: hyper's buffers are given back and only the socket is kept.
+
+use super::{
+    body::{BodyError, ResponseBody},
+    handle::handle,
+    params::Limits,
+    respond::Problem,
+    table::{ListenerTable, Route},
+    timer::Deadline,
+    upstream::h2::LocalExecutor,
+    worker::{Listening, Worker},
+};
+use crate::metrics::request::RequestMetrics;
+use bytes::{Buf, Bytes};
+use http::{HeaderValue, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sidecar_runtime::listener::{PeerAddr, Stream};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::Instant,
+};
+
+/// How a client that knows HTTP/2 begins.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The fields that hyper takes without being told a number.
+const HYPER_MAX_HEADERS: usize = 100;
+/// An idle connection keeps hyper's buffers for this long: a workload that is about to send its next request finds them warm.
+const PARK_AFTER: Duration = Duration::from_millis(500);
+
+/// What requests know of the connection that they came by.
+pub struct Conn {
+    worker: Rc<Worker>,
+    listening: Rc<Listening>,
+    /// The peer is on this machine.
+    pub local_peer: bool,
+    /// Requests whose response has not ended.
+    requests: Cell<usize>,
+}
+
+impl Conn {
+    /// The listener's routes as of now.
+    pub fn table(&self) -> Rc<ListenerTable> {
+        self.listening.table()
+    }
+    /// Whether the process is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.worker.draining.get()
+    }
+    /// Whether this worker has its share of requests in flight.
+    pub fn is_overloaded(&self, max_requests: usize) -> bool {
+        self.worker.in_flight.get() >= max_requests.div_ceil(self.worker.workers)
+    }
+    /// This process in `Via`.
+    pub fn via(&self) -> &HeaderValue {
+        &self.worker.via
+    }
+    /// The series of the request flow.
+    pub fn metrics(&self) -> &RequestMetrics {
+        &self.worker.metrics
+    }
+}
+
+/// A request's accounting, from its admission to the end of its response's body.
+pub struct InFlight {
+    conn: Rc<Conn>,
+    route: Rc<Route>,
+    started: Instant,
+}
+
+impl InFlight {
+    /// Counts the request in.
+    pub fn begin(conn: &Rc<Conn>, route: &Rc<Route>, started: Instant) -> Self {
+        conn.requests.set(conn.requests.get() + 1);
+        conn.worker.in_flight.set(conn.worker.in_flight.get() + 1);
+        route.shard.in_flight.add(1);
+        Self {
+            conn: Rc::clone(conn),
+            route: Rc::clone(route),
+            started,
+        }
+    }
+
+    /// The response's body stopped before its end: the workload sees its connection break, and the log says why.
+    pub fn broke_off(&self, error: BodyError) {
+        if let Some(suppressed) = self.route.log.pass(Instant::now()) {
+            tracing::warn!(route = &*self.route.params.name, %error, suppressed, "response broke off");
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.conn.requests.set(self.conn.requests.get() - 1);
+        self.conn
+            .worker
+            .in_flight
+            .set(self.conn.worker.in_flight.get() - 1);
+        self.route.shard.in_flight.sub(1);
+        self.route.shard.duration.observe(self.started.elapsed());
+    }
+}
+
+/// Serves a connection to its end.
+pub async fn serve(worker: Rc<Worker>, listening: Rc<Listening>, stream: Stream, peer: PeerAddr) {
+    let deadline = Rc::new(worker.timers.deadline());
+    let conn = Rc::new(Conn {
+        local_peer: peer.is_local(),
+        requests: Cell::new(0),
+        worker,
+        listening,
+    });
+    let mut io = Io {
+        stream,
+        prefix: Bytes::new(),
+        flags: Arc::default(),
+    };
+    let mut patience = conn.limits().header_read_timeout;
+    loop {
+        // Nothing but the socket and this small future is held while a connection waits for its first or its next request.
+        match sniff(&conn, &deadline, &mut io, patience).await {
+            Some(Protocol::Http2) => return Box::pin(serve_h2(conn, deadline, io)).await,
+            Some(Protocol::Http1) => {
+                match Box::pin(serve_h1(Rc::clone(&conn), Rc::clone(&deadline), io)).await {
+                    Some(parked) => io = parked,
+                    None => return,
+                }
+            }
+            None => return,
+        }
+        patience = conn.limits().keep_alive_timeout;
+    }
+}
+
+/// Turns a connection away with an answer, when there are too many.
+pub async fn turn_away(mut stream: Stream, deadline: Duration) {
+    let answer = async {
+        stream.write_all(&Problem::overloaded().raw()).await?;
+        stream.shutdown().await?;
+        // Closing with unread bytes would reset the connection, and with it our answer.
+        let mut rest = [0; 512];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // A peer that does not listen loses the answer, nothing more.
+    drop(tokio::time::timeout(deadline, answer).await);
+}
+
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Conn {
+    fn limits(&self) -> Limits {
+        self.table().params.limits
+    }
+
+    fn is_closing(&self) -> bool {
+        self.listening.is_closing()
+    }
+}
+
+/// Waits for first bytes and tells the protocol from them. `None`: closed, by the peer or because its time is up.
+async fn sniff(
+    conn: &Conn,
+    deadline: &Deadline,
+    io: &mut Io,
+    patience: Duration,
+) -> Option<Protocol> {
+    deadline.arm(if io.prefix.is_empty() {
+        patience
+    } else {
+        conn.limits().header_read_timeout
+    });
+    let mut seen = [0u8; PREFACE.len()];
+    let mut len = io.prefix.len().min(seen.len());
+    seen[..len].copy_from_slice(&io.prefix[..len]);
+    let mut whole = io.prefix.clone();
+    loop {
+        if len > 0 && seen[..len] != PREFACE[..len] {
+            io.prefix = whole;
+            return Some(Protocol::Http1);
+        }
+        if len == seen.len() {
+            io.prefix = whole;
+            return Some(Protocol::Http2);
+        }
+        let read = poll_fn(|cx| {
+            let mut buf = ReadBuf::new(&mut seen[len..]);
+            match Pin::new(&mut io.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) => Poll::Ready(buf.filled().len()),
+                Poll::Ready(Err(_)) => Poll::Ready(0),
+                Poll::Pending if deadline.poll_due(cx) || conn.is_closing() => Poll::Ready(0),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        if read == 0 {
+            return None;
+        }
+        if len == 0 {
+            deadline.arm(conn.limits().header_read_timeout);
+        }
+        len += read;
+        whole = Bytes::copy_from_slice(&seen[..len]);
+    }
+}
+
+/// Where an HTTP/1.1 connection stands between two polls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Part of a header section is in.
+    Header,
+    /// A request is being served.
+    Request,
+    /// Nothing, for less than [`PARK_AFTER`].
+    Idle,
+}
+
+async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> {
+    let limits = conn.limits();
+    let flags = Arc::clone(&io.flags);
+    deadline.arm(limits.header_read_timeout);
+    let phase = Rc::new(Cell::new(Phase::Header));
+    let service = {
+        let (conn, deadline, phase) = (Rc::clone(&conn), Rc::clone(&deadline), Rc::clone(&phase));
+        service_fn(move |request: http::Request<Incoming>| {
+            phase.set(Phase::Request);
+            let answer = handle(Rc::clone(&conn), Rc::clone(&deadline), request);
+            async move { Ok::<Response<ResponseBody>, Infallible>(answer.await) }
+        })
+    };
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(limits.max_header_bytes.max(8 * 1024) + limits.max_uri_bytes + 16 * 1024)
+        .header_read_timeout(None);
+    if limits.max_header_fields > HYPER_MAX_HEADERS {
+        // Only then: with a number of its own hyper takes the fields' places from the heap, for every request.
+        builder.max_headers(limits.max_header_fields);
+    }
+    let mut hyper = builder
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut closing = false;
+    let parked = poll_fn(|cx| {
+        if !closing && conn.is_closing() {
+            closing = true;
+            Pin::new(&mut hyper).graceful_shutdown();
+        }
+        if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
+            if let Err(error) = result {
+                count_malformed(&conn, &error);
+            }
+            return Poll::Ready(false);
+        }
+        match phase.get() {
+            Phase::Request if conn.requests.get() == 0 && !flags.write_blocked.load(Relaxed) => {
+                flags.read.store(false, Relaxed);
+                phase.set(Phase::Idle);
+                deadline.arm(PARK_AFTER);
+            }
+            Phase::Idle if flags.read.load(Relaxed) => {
+                phase.set(Phase::Header);
+                deadline.arm(limits.header_read_timeout);
+            }
+            _ => {}
+        }
+        if deadline.poll_due(cx) {
+            return match phase.get() {
+                Phase::Idle => Poll::Ready(true),
+                // The header section took too long, or the workload has stopped reading what it asked for.
+                Phase::Header | Phase::Request => Poll::Ready(false),
+            };
+        }
+        Poll::Pending
+    })
+    .await;
+    if !parked || closing {
+        return None;
+    }
+    let parts = hyper.into_parts()?;
+    let mut io = parts.io.into_inner();
+    if !parts.read_buf.is_empty() {
+        io.prefix = parts.read_buf;
+    }
+    Some(io)
+}
+
+fn count_malformed(conn: &Conn, error: &hyper::Error) {
+    if error.is_parse() {
+        conn.metrics().rejected("malformed");
+    }
+    tracing::debug!(error = %sidecar_runtime::telemetry::chain(error), "connection of the workload ended");
+}
+
+async fn serve_h2(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) {
+    let limits = conn.limits();
+    let service = {
+        let conn = Rc::clone(&conn);
+        service_fn(move |request: http::Request<Incoming>| {
+            // Streams live side by side: each has a deadline of its own.
+            let own = Rc::new(conn.worker.timers.deadline());
+            let answer = handle(Rc::clone(&conn), own, request);
+            async move { Ok::<Response<ResponseBody>, Infallible>(answer.await) }
+        })
+    };
+    let hyper = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(250)
+        .max_header_list_size(
+            u32::try_from(limits.max_header_bytes)
+                .unwrap_or(u32::MAX)
+                .saturating_add(4096),
+        )
+        .max_pending_accept_reset_streams(20)
+        .adaptive_window(true)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .serve_connection(TokioIo::new(io), service);
+    let mut hyper = pin!(hyper);
+    let mut closing = false;
+    let mut busy = true;
+    poll_fn(|cx| {
+        let close = !closing && (conn.is_closing() || deadline.poll_due(cx));
+        if close {
+            closing = true;
+            hyper.as_mut().graceful_shutdown();
+            if !busy {
+                // A peer that does not do its part in time (or never got beyond its preface) is cut off.
+                deadline.arm(limits.header_read_timeout);
+            }
+        }
+        if let Poll::Ready(result) = hyper.as_mut().poll(cx) {
+            if let Err(error) = result {
+                count_malformed(&conn, &error);
+            }
+            return Poll::Ready(());
+        }
+        let now_busy = conn.requests.get() > 0;
+        if now_busy != busy {
+            busy = now_busy;
+            if busy {
+                deadline.disarm();
+            } else if closing {
+                deadline.arm(limits.header_read_timeout);
+            } else {
+                deadline.arm(limits.keep_alive_timeout);
+            }
+        }
+        if deadline.poll_due(cx) {
+            if closing {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// What passes between the socket and the connection's future. Atomics because hyper wants an upgraded stream to be `Send`; only one thread ever
+/// looks.
+#[derive(Default)]
+struct Flags {
+    /// Bytes came in.
+    read: AtomicBool,
+    /// The last write did not go out whole: the workload is slow to read.
+    write_blocked: AtomicBool,
+}
+
+/// The socket, with bytes that were read ahead of it.
+struct Io {
+    stream: Stream,
+    prefix: Bytes,
+    flags: Arc<Flags>,
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.prefix.is_empty() {
+            self.flags.read.store(true, Relaxed);
+            let n = self.prefix.len().min(buf.remaining());
+            buf.put_slice(&self.prefix[..n]);
+            self.prefix.advance(n);
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if polled.is_ready() {
+            self.flags.read.store(true, Relaxed);
+        }
+        polled
+    }
+}
+
+impl Io {
+    fn note(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.flags.write_blocked.store(polled.is_pending(), Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(polled)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(polled)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

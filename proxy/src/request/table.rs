@@ -1,0 +1,239 @@
+//! The routes as one worker holds them: each with its slot, its pool and its counters. Built anew when the configuration changes; pools whose
+//! upstream did not change are carried over, and requests in flight keep the table that they began with.
+
+use super::{
+    params::{ListenAddr, RequestParams, RouteParams},
+    route::{Matcher, RouteTable},
+    upstream::{SetupError, Upstream, UpstreamSetup},
+};
+use crate::{
+    metrics::request::{RequestMetrics, RouteShard},
+    token::slot::Slot,
+};
+use http::HeaderName;
+use std::{cell::Cell, collections::HashMap, rc::Rc, sync::Arc};
+use tokio::time::Instant;
+
+/// What every worker needs to build its table: checked and loaded once, on the control thread.
+#[derive(Clone)]
+pub struct Plan {
+    /// The parameters.
+    pub params: Arc<RequestParams>,
+    /// One for each route, in the order of the parameters.
+    pub routes: Arc<[RoutePlan]>,
+}
+
+/// A route with what it needs.
+pub struct RoutePlan {
+    params: Arc<RouteParams>,
+    slot: Arc<Slot>,
+    unavailable: prometheus::IntCounter,
+    upstream: Arc<UpstreamSetup>,
+    strip_request: Arc<[HeaderName]>,
+    strip_response: Arc<[HeaderName]>,
+}
+
+/// Why a plan cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("route `{route}`: {source}")]
+pub struct PlanError {
+    route: Arc<str>,
+    source: SetupError,
+}
+
+/// What a route needs of the token flow.
+pub struct CredentialHandle {
+    /// Where the credential's token sits.
+    pub slot: Arc<Slot>,
+    /// `token_unavailable_total` of the credential.
+    pub unavailable: prometheus::IntCounter,
+}
+
+/// A plan that lacks its credentials: all that can fail has been tried.
+pub struct Prepared {
+    params: Arc<RequestParams>,
+    setups: Vec<Arc<UpstreamSetup>>,
+}
+
+impl Prepared {
+    /// Checks names and loads roots.
+    ///
+    /// # Errors
+    /// [`PlanError`], for the first route that cannot be served.
+    pub fn new(params: RequestParams) -> Result<Self, PlanError> {
+        let mut setups: Vec<Arc<UpstreamSetup>> = vec![];
+        for route in &params.routes {
+            let setup = match setups.iter().find(|s| *s.params() == route.upstream) {
+                // Routes to one upstream share its connections.
+                Some(known) => Arc::clone(known),
+                None => Arc::new(
+                    UpstreamSetup::new(route.upstream.clone()).map_err(|source| PlanError {
+                        route: Arc::clone(&route.name),
+                        source,
+                    })?,
+                ),
+            };
+            setups.push(setup);
+        }
+        Ok(Self {
+            params: Arc::new(params),
+            setups,
+        })
+    }
+
+    /// The plan. `credential` gives what a route needs of its credential, which `config` has checked to exist.
+    pub fn plan(self, mut credential: impl FnMut(&str) -> CredentialHandle) -> Plan {
+        let routes = self
+            .params
+            .routes
+            .iter()
+            .zip(self.setups)
+            .map(|(route, upstream)| {
+                let CredentialHandle { slot, unavailable } = credential(&route.credential);
+                RoutePlan {
+                    params: Arc::new(route.clone()),
+                    slot,
+                    unavailable,
+                    upstream,
+                    strip_request: route.strip_request_headers.clone().into(),
+                    strip_response: route.strip_response_headers.clone().into(),
+                }
+            });
+        Plan {
+            routes: routes.collect(),
+            params: self.params,
+        }
+    }
+}
+
+/// A route on one worker.
+pub struct Route {
+    /// Its parameters.
+    pub params: Arc<RouteParams>,
+    /// Where its credential's token sits.
+    pub slot: Arc<Slot>,
+    /// Counts requests that found no token.
+    pub unavailable: prometheus::IntCounter,
+    /// Connections to its upstream.
+    pub upstream: Rc<Upstream>,
+    /// This worker's counters.
+    pub shard: Arc<RouteShard>,
+    /// Removed from requests and their trailers.
+    pub strip_request: Arc<[HeaderName]>,
+    /// Removed from responses and their trailers.
+    pub strip_response: Arc<[HeaderName]>,
+    /// Failures are logged at most once a second.
+    pub log: LogGate,
+}
+
+/// Lets one line a second through and counts the others.
+#[derive(Default)]
+pub struct LogGate {
+    last: Cell<Option<Instant>>,
+    suppressed: Cell<u64>,
+}
+
+impl LogGate {
+    /// How many lines were suppressed since the last one, if this one may pass.
+    pub fn pass(&self, now: Instant) -> Option<u64> {
+        if self
+            .last
+            .get()
+            .is_some_and(|last| now.duration_since(last).as_secs() < 1)
+        {
+            self.suppressed.set(self.suppressed.get() + 1);
+            return None;
+        }
+        self.last.set(Some(now));
+        Some(self.suppressed.replace(0))
+    }
+}
+
+/// One listener's routes and rules on one worker.
+pub struct ListenerTable {
+    /// The routes.
+    pub routes: RouteTable<Route>,
+    /// Limits, allowed hosts and origins.
+    pub params: Arc<RequestParams>,
+}
+
+/// All of one worker's routes.
+#[derive(Default)]
+pub struct Table {
+    /// By listener, as configured.
+    pub listeners: HashMap<ListenAddr, Rc<ListenerTable>>,
+    upstreams: Vec<Rc<Upstream>>,
+}
+
+impl Table {
+    /// Builds the table of `worker`, taking over the pools of `before` whose setup is the very same.
+    pub fn new(plan: &Plan, worker: usize, metrics: &RequestMetrics, before: &Self) -> Self {
+        let mut table = Self::default();
+        let mut routes: HashMap<ListenAddr, Vec<(Matcher, bool, Rc<Route>)>> = HashMap::new();
+        for route in plan.routes.iter() {
+            let shard = metrics.shard(&route.params.name, worker);
+            let known = table
+                .upstreams
+                .iter()
+                .find(|u| Arc::ptr_eq(u.setup(), &route.upstream));
+            let kept = || {
+                before
+                    .upstreams
+                    .iter()
+                    .find(|u| u.setup().is_same(&route.upstream))
+            };
+            let upstream = match known.or_else(kept) {
+                Some(upstream) => Rc::clone(upstream),
+                None => Upstream::new(Arc::clone(&route.upstream), Arc::clone(&shard)),
+            };
+            if !table.upstreams.iter().any(|u| Rc::ptr_eq(u, &upstream)) {
+                table.upstreams.push(Rc::clone(&upstream));
+            }
+            let params = Arc::clone(&route.params);
+            let matcher = Matcher {
+                host: params.host.clone(),
+                path_prefix: params.path_prefix.clone(),
+                methods: params.methods.clone(),
+            };
+            let based = !params.upstream.base_path.is_empty();
+            let listen = params.listen.clone();
+            let value = Rc::new(Route {
+                params,
+                slot: Arc::clone(&route.slot),
+                unavailable: route.unavailable.clone(),
+                upstream,
+                shard,
+                strip_request: Arc::clone(&route.strip_request),
+                strip_response: Arc::clone(&route.strip_response),
+                log: LogGate::default(),
+            });
+            routes
+                .entry(listen)
+                .or_default()
+                .push((matcher, based, value));
+        }
+        for listen in &plan.params.listeners {
+            let routes = RouteTable::new(routes.remove(listen).unwrap_or_default());
+            table.listeners.insert(
+                listen.clone(),
+                Rc::new(ListenerTable {
+                    routes,
+                    params: Arc::clone(&plan.params),
+                }),
+            );
+        }
+        for upstream in &before.upstreams {
+            if !table.upstreams.iter().any(|u| Rc::ptr_eq(u, upstream)) {
+                upstream.retire();
+            }
+        }
+        table
+    }
+
+    /// Closes idle connections whose time is up.
+    pub fn sweep(&self, now: Instant) {
+        for upstream in &self.upstreams {
+            upstream.sweep(now);
+        }
+    }
+}

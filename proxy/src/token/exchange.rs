@@ -1,0 +1,72 @@
+//! Exchanging subject tokens for an issued token: the one seam of the token flow. `renew` decides when; an [`Exchanger`] knows how.
+
+pub mod entra;
+pub mod error;
+pub mod reply;
+pub mod token_exchange;
+pub mod wire;
+
+use super::subject::SubjectToken;
+use error::ExchangeError;
+use http::HeaderValue;
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+/// What an authority issued, checked.
+pub struct IssuedToken {
+    /// `Bearer …`, sensitive.
+    pub header: HeaderValue,
+    /// `expires_in`, from the moment the request was sent.
+    pub lifetime: Duration,
+    /// When the authority wants it renewed, from the same moment.
+    pub refresh_in: Option<Duration>,
+}
+
+impl fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedToken")
+            .field("lifetime", &self.lifetime)
+            .field("refresh_in", &self.refresh_in)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The subject tokens that one exchange uses, by name. All of them are present and unexpired.
+#[derive(Debug, Clone, Default)]
+pub struct SubjectTokens(Vec<(Arc<str>, Arc<SubjectToken>)>);
+
+impl SubjectTokens {
+    /// From pairs of name and token.
+    pub const fn new(tokens: Vec<(Arc<str>, Arc<SubjectToken>)>) -> Self {
+        Self(tokens)
+    }
+
+    /// The token of that name.
+    ///
+    /// # Errors
+    /// [`ExchangeError`] when the credential was wired without it, which is a defect of this program.
+    pub fn named(&self, name: &str) -> Result<&SubjectToken, ExchangeError> {
+        self.0
+            .iter()
+            .find(|(n, _)| **n == *name)
+            .map(|(_, token)| &**token)
+            .ok_or_else(|| ExchangeError::local("no_subject_token"))
+    }
+
+    /// Name and token, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &(Arc<str>, Arc<SubjectToken>)> {
+        self.0.iter()
+    }
+}
+
+/// A way to get an issued token.
+pub trait Exchanger: Send + Sync + 'static {
+    /// One attempt: no retries, no cache, no timeout of its own (the caller has one). `claims` is a claims challenge (JSON) to satisfy.
+    ///
+    /// # Errors
+    /// [`ExchangeError`], which says how to go on.
+    fn exchange(
+        &self,
+        tokens: &SubjectTokens,
+        claims: Option<&str>,
+    ) -> impl Future<Output = Result<IssuedToken, ExchangeError>> + Send;
+}

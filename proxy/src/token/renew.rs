@@ -1,0 +1,409 @@
+//! One credential's renewer: a task that owns all writes to its slot. It waits for the subject tokens, exchanges them, stores what was issued, and
+//! sleeps as `schedule` says, unless a rotation, a demand or a rejection wakes it. It knows no protocol.
+
+use super::{
+    exchange::{Exchanger, IssuedToken, SubjectTokens, error::ExchangeError},
+    file::SubjectSource,
+    schedule::{self, Failure, RETRY_AFTER_CAP},
+    slot::{Activity, Serial, Slot},
+    subject::{Fingerprint, SubjectToken},
+};
+use crate::metrics::token::CredentialMetrics;
+use sidecar_runtime::{clock::Clock, readiness::Condition};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
+
+/// Wakes other than the clock's do not make exchanges follow each other faster than that.
+const WAKE_FLOOR: Duration = Duration::from_secs(1);
+/// How long to wait without a usable subject token before looking again unasked.
+const BLOCKED: Duration = Duration::from_secs(10);
+/// Authorities stamp whole seconds and clocks differ a little: a token is not used in the last moment of its life.
+const SKEW: Duration = Duration::from_secs(1);
+
+/// What a renewer is built from.
+pub struct Renewer<E> {
+    /// Where tokens go.
+    pub slot: Arc<Slot>,
+    /// How they are got.
+    pub exchanger: E,
+    /// The subject tokens that an exchange needs, all of them.
+    pub subjects: Vec<SubjectSource>,
+    /// The longest that one exchange may take.
+    pub exchange_timeout: Duration,
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Shown in /readyz.
+    pub condition: Condition,
+    /// Shown in /metrics.
+    pub metrics: Arc<CredentialMetrics>,
+    /// Differs from pod to pod and from credential to credential, so that they do not act at one instant.
+    pub seed: u64,
+}
+
+/// Where a renewer stands between two attempts.
+enum Phase {
+    /// The last exchange succeeded, or none was tried yet.
+    Healthy,
+    /// The last exchange failed.
+    Failing {
+        count: u32,
+        error: ExchangeError,
+        /// The authority's own word; a rotation does not overrule it.
+        obey_until: Instant,
+        tried: Vec<Fingerprint>,
+    },
+    /// There was nothing to exchange. Failures counted before are kept.
+    Blocked { count: u32, reason: Blocked },
+}
+
+struct State {
+    phase: Phase,
+    started: Instant,
+    due: Instant,
+    last_attempt: Option<Instant>,
+    expires_at: Option<Instant>,
+    expiry_told: bool,
+    /// Of the token stored last.
+    serial: Option<Serial>,
+    claims: Option<String>,
+    attempts: u64,
+}
+
+impl Renewer<()> {
+    /// The same with an exchanger.
+    pub fn with<E: Exchanger>(self, exchanger: E) -> Renewer<E> {
+        Renewer {
+            exchanger,
+            slot: self.slot,
+            subjects: self.subjects,
+            exchange_timeout: self.exchange_timeout,
+            clock: self.clock,
+            condition: self.condition,
+            metrics: self.metrics,
+            seed: self.seed,
+        }
+    }
+}
+
+impl<E: Exchanger> Renewer<E> {
+    /// Runs for as long as it is polled. When it is dropped, those who wait for its slot are told that the credential is gone.
+    pub async fn run(mut self) {
+        // Tells the slot on every way out, cancellation included.
+        let _gone = Gone(Arc::clone(&self.slot));
+        let now = Instant::now();
+        let mut state = State {
+            phase: Phase::Healthy,
+            started: now,
+            due: now,
+            last_attempt: None,
+            expires_at: None,
+            expiry_told: false,
+            serial: None,
+            claims: None,
+            attempts: 0,
+        };
+        loop {
+            if self.should_act(&mut state) {
+                self.attempt(&mut state).await;
+                continue;
+            }
+            let wake_at = match state.expires_at {
+                Some(at) if !state.expiry_told => at.min(state.due),
+                _ => state.due,
+            };
+            tokio::select! {
+                () = sleep_until(wake_at) => {}
+                () = self.slot.demanded() => {
+                    // Without a subject token the best answer to a demand is a look at the file.
+                    if matches!(state.phase, Phase::Blocked { .. }) {
+                        let soonest = state.last_attempt.map_or_else(Instant::now, |at| at + WAKE_FLOOR);
+                        state.due = state.due.min(soonest);
+                    }
+                }
+                () = any_changed(&mut self.subjects) => {}
+            }
+            self.tell_expiry(&mut state);
+        }
+    }
+
+    /// Whether to exchange now. It may move `due` forward, never back.
+    fn should_act(&self, state: &mut State) -> bool {
+        let now = Instant::now();
+        if now >= state.due {
+            return true;
+        }
+        match &state.phase {
+            Phase::Healthy => {
+                // One that names an older token has been answered by the token stored since.
+                if let Some(rejected) = self.slot.take_rejected()
+                    && Some(rejected.serial) == state.serial
+                {
+                    warn!(credential = %self.slot.name(), with_claims = rejected.claims.is_some(), "an upstream rejected the token; renewing");
+                    state.claims = rejected.claims;
+                    return true;
+                }
+                self.slot.load(now).is_none()
+            }
+            Phase::Failing {
+                obey_until, tried, ..
+            } => {
+                // A rotation may be the mend.
+                let rotated = self
+                    .current()
+                    .is_ok_and(|tokens| fingerprints(&tokens) != *tried);
+                let not_before = *obey_until;
+                rotated && state.move_up(not_before, now)
+            }
+            Phase::Blocked { .. } => self.current().is_ok() && state.move_up(now, now),
+        }
+    }
+
+    async fn attempt(&mut self, state: &mut State) {
+        if let Some(rejected) = self.slot.take_rejected().filter(|r| r.claims.is_some()) {
+            state.claims = rejected.claims;
+        }
+        let mut result = match self.read_now() {
+            Ok(tokens) => (fingerprints(&tokens), self.exchange(state, &tokens).await),
+            Err(reason) => return self.blocked(state, reason),
+        };
+        if result.1.as_ref().is_err_and(ExchangeError::stale_assertion) {
+            // The file may have been rotated while the exchange was under way.
+            if let Ok(tokens) = self.read_now() {
+                result = (fingerprints(&tokens), self.exchange(state, &tokens).await);
+            }
+        }
+        match result {
+            (_, Ok((issued, sent_at))) => self.store(state, &issued, sent_at),
+            (tried, Err(error)) => self.failed(state, error, tried),
+        }
+    }
+
+    /// One exchange, measured and counted. A token's life begins when the request was sent: the authority cannot have issued it earlier.
+    async fn exchange(
+        &self,
+        state: &mut State,
+        tokens: &SubjectTokens,
+    ) -> Result<(IssuedToken, Instant), ExchangeError> {
+        self.slot.publish(Activity::Working);
+        let sent_at = Instant::now();
+        let result = timeout(
+            self.exchange_timeout,
+            self.exchanger.exchange(tokens, state.claims.as_deref()),
+        )
+        .await
+        .unwrap_or_else(|_| Err(ExchangeError::timeout()));
+        state.attempts += 1;
+        state.last_attempt = Some(Instant::now());
+        if let Err(error) = &result {
+            self.metrics
+                .failed(sent_at.elapsed(), error.code(), error.retry_after());
+        }
+        result.map(|issued| (issued, sent_at))
+    }
+
+    fn store(&self, state: &mut State, issued: &IssuedToken, sent_at: Instant) {
+        let usable = issued.lifetime - SKEW.min(issued.lifetime / 10);
+        let expires_at = sent_at.checked_add(usable).unwrap_or(sent_at);
+        let renew_in =
+            schedule::renew_after(issued.lifetime, issued.refresh_in, self.next_seed(state));
+        self.metrics.issued(
+            sent_at.elapsed(),
+            self.clock.unix_now(),
+            self.clock.unix_at(expires_at),
+        );
+        state.serial = Some(self.slot.store(issued.header.clone(), expires_at));
+        state.phase = Phase::Healthy;
+        state.due = sent_at.checked_add(renew_in).unwrap_or(sent_at);
+        state.expires_at = Some(expires_at);
+        state.expiry_told = false;
+        state.claims = None;
+        self.condition.ready_until(expires_at);
+        info!(credential = %self.slot.name(), expires_in_seconds = issued.lifetime.as_secs(), renew_in_seconds = renew_in.as_secs(), "token issued");
+    }
+
+    fn failed(&self, state: &mut State, error: ExchangeError, tried: Vec<Fingerprint>) {
+        let now = Instant::now();
+        let count = state.phase.failures().saturating_add(1);
+        let delay = schedule::retry_after(
+            &Failure {
+                class: error.class(),
+                retry_after: error.retry_after(),
+                count,
+                remaining: state
+                    .expires_at
+                    .filter(|_| self.slot.load(now).is_some())
+                    .map(|at| at.saturating_duration_since(now)),
+                since_start: now.saturating_duration_since(state.started),
+            },
+            self.next_seed(state),
+        );
+        state.due = now + delay;
+        let obey = error.retry_after().unwrap_or_default().min(RETRY_AFTER_CAP);
+        self.slot.publish(Activity::BackingOff {
+            until: state.due,
+            reason: error.code().into(),
+        });
+        warn!(credential = %self.slot.name(), code = error.code(), class = ?error.class(), status = error.status(), failures = count,
+            next_try_seconds = delay.as_secs_f32(), authority_says = error.detail(), "exchange failed: {error}");
+        state.phase = Phase::Failing {
+            count,
+            error,
+            obey_until: now + obey,
+            tried,
+        };
+        self.tell_pending(state, now);
+    }
+
+    fn blocked(&self, state: &mut State, reason: Blocked) {
+        let now = Instant::now();
+        state.last_attempt = Some(now);
+        state.due = now + BLOCKED;
+        self.slot.publish(Activity::Blocked {
+            reason: reason.code.into(),
+        });
+        if !matches!(state.phase, Phase::Blocked { .. }) {
+            warn!(credential = %self.slot.name(), "{reason}; no exchange is tried");
+        }
+        state.phase = Phase::Blocked {
+            count: state.phase.failures(),
+            reason,
+        };
+        self.tell_pending(state, now);
+    }
+
+    /// While a token is valid the condition stays ready; when there is none, it says why.
+    fn tell_pending(&self, state: &State, now: Instant) {
+        if self.slot.load(now).is_some() {
+            return;
+        }
+        match &state.phase {
+            Phase::Healthy => self.condition.pending("expired; renewing"),
+            Phase::Failing { error, .. } => {
+                let wait = state.due.saturating_duration_since(now);
+                self.condition.pending(format!(
+                    "{error}; next try in {} s",
+                    wait.as_secs_f64().ceil()
+                ));
+            }
+            Phase::Blocked { reason, .. } => self.condition.pending(reason.to_string()),
+        }
+    }
+
+    /// The moment of expiry is a fact of its own: from here on requests are answered 503.
+    fn tell_expiry(&self, state: &mut State) {
+        let now = Instant::now();
+        if state.expiry_told || state.expires_at.is_none_or(|at| now < at) {
+            return;
+        }
+        state.expiry_told = true;
+        self.tell_pending(state, now);
+        if !matches!(state.phase, Phase::Healthy) {
+            warn!(credential = %self.slot.name(), "token expired before it could be renewed");
+        }
+    }
+
+    fn read_now(&self) -> Result<SubjectTokens, Blocked> {
+        self.collect(SubjectSource::read_now)
+    }
+
+    fn current(&self) -> Result<SubjectTokens, Blocked> {
+        self.collect(SubjectSource::current)
+    }
+
+    fn collect(
+        &self,
+        look: impl Fn(&SubjectSource) -> Option<Arc<SubjectToken>>,
+    ) -> Result<SubjectTokens, Blocked> {
+        let now = self.clock.unix_now();
+        self.subjects
+            .iter()
+            .map(|source| {
+                let subject = Arc::clone(source.name());
+                match look(source) {
+                    None => Err(Blocked {
+                        subject,
+                        code: "subject_token_missing",
+                    }),
+                    Some(token) if token.claims().exp <= now => Err(Blocked {
+                        subject,
+                        code: "subject_token_expired",
+                    }),
+                    Some(token) => Ok((subject, token)),
+                }
+            })
+            .collect::<Result<_, _>>()
+            .map(SubjectTokens::new)
+    }
+
+    const fn next_seed(&self, state: &State) -> u64 {
+        self.seed
+            .wrapping_add(state.attempts.wrapping_mul(0x9e37_79b9))
+    }
+}
+
+impl State {
+    /// Plans the next attempt as soon as the floor and `not_before` allow; true when that is now.
+    fn move_up(&mut self, not_before: Instant, now: Instant) -> bool {
+        let floor = self.last_attempt.map_or(now, |at| at + WAKE_FLOOR);
+        self.due = self.due.min(floor.max(not_before));
+        now >= self.due
+    }
+}
+
+impl Phase {
+    const fn failures(&self) -> u32 {
+        match self {
+            Self::Healthy => 0,
+            Self::Failing { count, .. } | Self::Blocked { count, .. } => *count,
+        }
+    }
+}
+
+/// Why nothing can be exchanged.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("waiting for a usable subject token `{subject}` ({code})")]
+struct Blocked {
+    subject: Arc<str>,
+    code: &'static str,
+}
+
+struct Gone(Arc<Slot>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.publish(Activity::Stopped);
+    }
+}
+
+fn fingerprints(tokens: &SubjectTokens) -> Vec<Fingerprint> {
+    tokens
+        .iter()
+        .map(|(_, token)| token.fingerprint())
+        .collect()
+}
+
+async fn any_changed(subjects: &mut [SubjectSource]) {
+    let mut changes: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = subjects
+        .iter_mut()
+        .map(|source| Box::pin(source.changed()) as _)
+        .collect();
+    poll_fn(|cx| {
+        if changes.iter_mut().any(|c| c.as_mut().poll(cx).is_ready()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+#[path = "renew_tests.rs"]
+mod tests;

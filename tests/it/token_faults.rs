@@ -1,0 +1,286 @@
+//! Authorities that fail, throttle, lie, hang; each is a clear error, never an empty or wrong token.
+
+use crate::lab::{Lab, assert_passes, assert_unavailable, start};
+use harness::{
+    authority::{Endpoint, Fault, Options},
+    process::Metrics,
+};
+use serde_json::json;
+use std::time::Duration;
+
+fn errors(metrics: &Metrics, code: &str) -> f64 {
+    metrics
+        .value("token_sidecar_exchanges_total", &[("error", code)])
+        .unwrap_or(0.0)
+}
+
+#[tokio::test]
+async fn passing_faults_are_retried_until_they_have_passed() {
+    for (code, fault) in [
+        ("http_5xx", Fault::status(500)),
+        ("http_5xx", Fault::html(502)),
+        (
+            "temporarily_unavailable",
+            Fault::OAuth(503, "temporarily_unavailable"),
+        ),
+        ("aadsts_90033", Fault::Aadsts(90033)),
+    ] {
+        let lab = Lab::new().await;
+        lab.authority.fail_once(Endpoint::Entra, fault.clone());
+        lab.authority.fail_once(Endpoint::Entra, fault.clone());
+        let sidecar = lab.ready_sidecar().await;
+        assert_eq!(lab.authority.requests().len(), 3, "{fault:?}");
+        assert_eq!(
+            errors(&sidecar.metrics().await.unwrap(), code),
+            2.0,
+            "{fault:?}"
+        );
+        assert_passes(&sidecar).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reset_connection_is_retried() {
+    let lab = Lab::new().await;
+    lab.authority.fail_once(Endpoint::Entra, Fault::Reset);
+    let sidecar = lab.ready_sidecar().await;
+    assert_passes(&sidecar).await;
+    assert_eq!(lab.authority.issued().len(), 1);
+}
+
+#[tokio::test]
+async fn refusals_and_odd_replies_give_no_token_and_are_tried_again_when_the_file_rotates() {
+    // Header-unsafe: what would split the workload's request.
+    let unsafe_token = "abc\r\nX-Injected: yes";
+    for fault in [
+        Fault::Aadsts(700_016),
+        Fault::Aadsts(7_000_215),
+        Fault::OAuth(400, "invalid_grant"),
+        Fault::without("access_token"),
+        Fault::with("access_token", json!("")),
+        Fault::with("access_token", json!(unsafe_token)),
+        Fault::with("access_token", json!(17)),
+        Fault::with("token_type", json!("N_A")),
+        Fault::with("token_type", json!("DPoP")),
+        Fault::without("token_type"),
+        Fault::with("expires_in", json!(0)),
+        Fault::with("expires_in", json!(-5)),
+        Fault::with("expires_in", json!("soon")),
+        Fault::not_json(),
+        Fault::html(200),
+        Fault::HugeBody(10_000_000),
+        Fault::redirect("https://localhost:1/elsewhere"),
+        Fault::Hang,
+        Fault::SlowBody,
+    ] {
+        let lab = Lab::new().await;
+        lab.authority.fail_always(Endpoint::Entra, fault.clone());
+        let config = lab.config().replace(
+            "backend: { entra",
+            "backend: { exchangeTimeout: 500ms, entra",
+        );
+        let sidecar = start(&lab.aks().config(config)).await;
+        sidecar
+            .metric(&format!("{fault:?} to be counted"), |metrics| {
+                metrics
+                    .value(
+                        "token_sidecar_exchanges_total",
+                        &[("credential", "backend")],
+                    )
+                    .is_some_and(|count| count >= 1.0)
+            })
+            .await
+            .unwrap();
+        let metrics = sidecar.metrics().await.unwrap();
+        assert_eq!(
+            metrics
+                .value("token_sidecar_exchanges_total", &[("result", "success")])
+                .unwrap_or(0.0),
+            0.0,
+            "{fault:?}"
+        );
+        assert_eq!(
+            sidecar.admin_get("/readyz").await.unwrap().status,
+            503,
+            "{fault:?}"
+        );
+        assert_unavailable(&sidecar).await;
+        assert!(lab.upstream.requests().is_empty(), "{fault:?}");
+        assert!(
+            !sidecar.process.output().contains("X-Injected"),
+            "{fault:?}"
+        );
+
+        lab.authority.heal(Endpoint::Entra);
+        lab.rotate();
+        sidecar.ready().await.unwrap();
+        assert_passes(&sidecar).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_specifications_leave_open_is_accepted() {
+    for (what, fault) in [
+        ("lower case", Fault::with("token_type", json!("bearer"))),
+        ("a string", Fault::with("expires_in", json!("3600"))),
+        ("a fraction", Fault::with("expires_in", json!(3600.5))),
+        ("no life", Fault::without("expires_in")),
+        (
+            "more than is known",
+            Fault::with("new_field", json!({"a": [1]})),
+        ),
+    ] {
+        let lab = Lab::new().await;
+        lab.authority.fail_once(Endpoint::Entra, fault);
+        let sidecar = lab.ready_sidecar().await;
+        assert_passes(&sidecar).await;
+        assert_eq!(lab.authority.requests().len(), 1, "{what}");
+    }
+    let lab = Lab::new().await;
+    lab.authority
+        .fail_once(Endpoint::Entra, Fault::with("refresh_in", json!("2")));
+    let _sidecar = lab.ready_sidecar().await;
+    lab.authority.issued().wait_for(2).await.unwrap();
+}
+
+#[tokio::test]
+async fn retry_after_in_seconds_and_as_a_date_is_obeyed() {
+    let seconds = Lab::new().await;
+    seconds
+        .authority
+        .fail_once(Endpoint::Entra, Fault::throttled("3"));
+    let sidecar = seconds.ready_sidecar().await;
+    let requests = seconds.authority.requests().all();
+    assert_eq!(requests.len(), 2);
+    let gap = requests[1].at - requests[0].at;
+    assert!(gap >= Duration::from_secs(3), "asked again after {gap:?}");
+    assert_passes(&sidecar).await;
+
+    let date = Lab::new().await;
+    // Whole seconds, as an HTTP-date has them.
+    let until = Duration::from_secs(harness::keys::unix_now().as_secs() + 5);
+    let value = httpdate::fmt_http_date(std::time::UNIX_EPOCH + until);
+    date.authority
+        .fail_once(Endpoint::Entra, Fault::throttled(&value));
+    let sidecar = date.ready_sidecar().await;
+    let requests = date.authority.requests().all();
+    assert_eq!(requests.len(), 2);
+    let second = sidecar_runtime::clock::Clock::system().unix_at(requests[1].at);
+    assert!(
+        second >= until,
+        "asked again {:?} before {value}",
+        until - second
+    );
+    assert_passes(&sidecar).await;
+}
+
+#[tokio::test]
+async fn a_long_retry_after_is_capped_and_reported() {
+    let lab = Lab::new().await;
+    lab.authority
+        .fail_always(Endpoint::Entra, Fault::throttled("3600"));
+    let sidecar = lab.sidecar().await;
+    let metrics = sidecar
+        .metric("the Retry-After to be reported", |metrics| {
+            metrics
+                .value(
+                    "token_sidecar_exchange_retry_after_seconds",
+                    &[("credential", "default")],
+                )
+                .is_some_and(|seconds| seconds > 0.0)
+        })
+        .await
+        .unwrap();
+    let seconds = metrics
+        .value("token_sidecar_exchange_retry_after_seconds", &[])
+        .unwrap();
+    assert_eq!(seconds, 3600.0, "what the authority asked for");
+    assert_unavailable(&sidecar).await;
+    let answer = sidecar.client().get("/users/1").await.unwrap();
+    let retry_after: u64 = answer.header("retry-after").parse().unwrap();
+    // Five minutes, and some jitter on top: far from the hour that was asked for.
+    assert!(
+        (30..=360).contains(&retry_after),
+        "the workload is told the truth: {retry_after}"
+    );
+    assert_eq!(
+        lab.authority.requests().len(),
+        1,
+        "requests of the workload do not undercut it"
+    );
+}
+
+#[tokio::test]
+async fn a_federated_credential_that_is_not_known_yet_is_waited_for() {
+    let lab = Lab::new().await;
+    lab.authority
+        .fail_once(Endpoint::Entra, Fault::Aadsts(700_213));
+    let sidecar = lab.sidecar().await;
+    let answer = sidecar.pending("aadsts_700213").await.unwrap();
+    assert!(
+        answer.text().contains("system:serviceaccount:"),
+        "what to do is said: {}",
+        answer.text()
+    );
+    assert_unavailable(&sidecar).await;
+    let retry_after: u64 = sidecar
+        .client()
+        .get("/users/1")
+        .await
+        .unwrap()
+        .header("retry-after")
+        .parse()
+        .unwrap();
+    assert!(
+        (1..=60).contains(&retry_after),
+        "retried within a minute: {retry_after}"
+    );
+    lab.rotate();
+    sidecar.ready().await.unwrap();
+    assert_passes(&sidecar).await;
+    assert_eq!(
+        errors(&sidecar.metrics().await.unwrap(), "aadsts_700213"),
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn a_hung_authority_delays_no_other_credential() {
+    let lab = Lab::with(Options {
+        access_token_lifetime: Duration::from_secs(4),
+        ..Options::default()
+    })
+    .await;
+    lab.authority.fail_always(Endpoint::Entra, Fault::Hang);
+    let config = format!(
+        "listen: {{listen}}\nadmin: {{admin}}\n\
+         credentials:\n  hung: {{ exchangeTimeout: 120s, entraClientAssertion: {{ scope: api://backend/.default }} }}\n  \
+         orders: {{ tokenExchange: {{ tokenEndpoint: '{}', audience: [api://backend] }} }}\n\
+         routes:\n  - {{ name: hung, match: {{ pathPrefix: /hung }}, upstream: '{1}', credential: hung }}\n  \
+         - {{ name: orders, upstream: '{1}', credential: orders }}\n",
+        lab.authority.token_endpoint(),
+        lab.upstream.url()
+    );
+    let sidecar = start(&lab.aks().config(config)).await;
+    lab.authority.issued().wait_for(1).await.unwrap();
+    harness::wait::eventually("the healthy route to pass", || async {
+        (sidecar.client().get("/users/123").await.ok()?.status == 200).then_some(())
+    })
+    .await
+    .unwrap();
+    let unavailable = sidecar.client().get("/hung").await.unwrap();
+    assert_eq!(unavailable.status, 503);
+    // Renewals of the healthy one go on.
+    lab.authority.issued().wait_for(3).await.unwrap();
+    let text = sidecar.pending("hung").await.unwrap().text();
+    assert!(
+        text.lines()
+            .any(|line| line.contains("orders") && line.starts_with("[+]")),
+        "{text}"
+    );
+    assert!(
+        text.lines()
+            .any(|line| line.contains("hung") && line.starts_with("[-]")),
+        "{text}"
+    );
+}

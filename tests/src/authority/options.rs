@@ -1,0 +1,123 @@
+//! What the development authority knows: tenants, applications with their federated credentials, resources, exchange clients, lifetimes.
+
+use crate::{certs::Alpn, issuer::ENTRA_AUDIENCE};
+use std::time::Duration;
+
+/// The tenant of the default options.
+pub const TENANT: &str = "11111111-1111-4111-8111-111111111111";
+/// The application of the default options.
+pub const CLIENT: &str = "22222222-2222-4222-8222-222222222222";
+/// The resource of the default options; its scope is [`SCOPE`].
+pub const RESOURCE: &str = "api://backend";
+/// The scope of the default options.
+pub const SCOPE: &str = "api://backend/.default";
+
+/// What the authority knows. Change it while it runs with [`super::Authority::configure`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The one tenant.
+    pub tenant: String,
+    /// Its applications.
+    pub applications: Vec<Application>,
+    /// Application id URIs of the resources that tokens are issued for; each is also an audience and a resource of the RFC 8693 endpoint.
+    pub resources: Vec<String>,
+    /// Who may exchange tokens at the RFC 8693 endpoint, and how they authenticate.
+    pub sts_client: StsClient,
+    /// Audiences that a subject token may have at the RFC 8693 endpoint.
+    pub sts_subject_audiences: Vec<String>,
+    /// Scopes that the RFC 8693 endpoint grants.
+    pub sts_scopes: Vec<String>,
+    /// How long issued tokens live.
+    pub access_token_lifetime: Duration,
+    /// `refresh_in` of the replies; left out when `None`.
+    pub refresh_in: Option<Duration>,
+    /// Issue this literal instead of signed tokens, and accept nothing else (for benchmarks).
+    pub fixed_access_token: Option<String>,
+    /// Names of the authority's certificate beside localhost (a cloud's host name, reached through a forward proxy).
+    pub names: Vec<String>,
+    /// What its listener negotiates.
+    pub alpn: Alpn,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tenant: TENANT.into(),
+            applications: vec![Application {
+                client_id: CLIENT.into(),
+                federated: vec![FederatedCredential::default()],
+            }],
+            resources: vec![
+                RESOURCE.into(),
+                "https://orders.example.com".into(),
+                "orders".into(),
+            ],
+            sts_client: StsClient::None,
+            sts_subject_audiences: vec![ENTRA_AUDIENCE.into()],
+            sts_scopes: vec!["orders.read".into(), "orders.write".into()],
+            access_token_lifetime: Duration::from_secs(3600),
+            refresh_in: None,
+            fixed_access_token: None,
+            names: vec![],
+            alpn: Alpn::Both,
+        }
+    }
+}
+
+/// An application (or managed identity) of the tenant.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// Its client id.
+    pub client_id: String,
+    /// Which assertions stand for it; matched exactly, case included.
+    pub federated: Vec<FederatedCredential>,
+}
+
+/// A federated identity credential.
+#[derive(Debug, Clone)]
+pub struct FederatedCredential {
+    /// `iss`; `None`: the authority's own cluster issuer.
+    pub issuer: Option<String>,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`.
+    pub audience: String,
+}
+
+impl Default for FederatedCredential {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            subject: crate::issuer::ProjectedToken::default().subject(),
+            audience: ENTRA_AUDIENCE.into(),
+        }
+    }
+}
+
+/// Client authentication at the RFC 8693 endpoint (RFC 6749 section 2.3, RFC 7523 section 2.2). Nothing else is accepted.
+#[derive(Debug, Clone)]
+pub enum StsClient {
+    /// Nobody authenticates; an `Authorization` header is an error, as at Google's endpoint.
+    None,
+    /// HTTP Basic, both parts form-encoded.
+    Basic {
+        /// `client_id`.
+        id: String,
+        /// The secret.
+        secret: String,
+    },
+    /// `client_id` and `client_secret` in the form.
+    Post {
+        /// `client_id`.
+        id: String,
+        /// The secret.
+        secret: String,
+    },
+    /// `client_assertion`: a token of the cluster issuer with this subject and audience.
+    Assertion {
+        /// `sub`.
+        subject: String,
+        /// `aud`.
+        audience: String,
+    },
+}

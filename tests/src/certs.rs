@@ -1,0 +1,177 @@
+//! A throw-away certificate authority and the leaf certificates it signs (EC P-256). Made at start, never stored in the repository.
+
+use crate::{Result, temp::TempDir};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The names every development server is reached by.
+pub const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Which application protocols a TLS end offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alpn {
+    /// No ALPN extension at all.
+    None,
+    /// `http/1.1`.
+    Http1,
+    /// `h2`.
+    Http2,
+    /// `h2`, then `http/1.1`.
+    Both,
+}
+
+impl Alpn {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::None => vec![],
+            Self::Http1 => vec![b"http/1.1".to_vec()],
+            Self::Http2 => vec![b"h2".to_vec()],
+            Self::Both => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        }
+    }
+}
+
+/// A certificate authority. Its root is also a PEM file, for `caFile` and for `SSL_CERT_FILE` of child processes.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+    pem: String,
+    dir: TempDir,
+}
+
+impl Ca {
+    /// Makes a new authority.
+    ///
+    /// # Errors
+    /// When its PEM file cannot be written.
+    pub fn new() -> Result<Self> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::<String>::new())?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "token-sidecar development root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
+        let certificate = params.self_signed(&key)?;
+        let dir = TempDir::new("token-sidecar-ca")?;
+        let pem = certificate.pem();
+        fs::write(dir.join("ca.pem"), &pem)?;
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            root: certificate.der().clone(),
+            pem,
+            dir,
+        })
+    }
+
+    /// The PEM file with the root.
+    pub fn file(&self) -> PathBuf {
+        self.dir.join("ca.pem")
+    }
+
+    /// The root as PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The directory of the PEM files.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Signs a server certificate for `names` (DNS names and addresses).
+    ///
+    /// # Errors
+    /// When a name is neither.
+    pub fn leaf(&self, names: &[&str]) -> Result<Leaf> {
+        let key = KeyPair::generate()?;
+        let mut params =
+            CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        params.distinguished_name.push(
+            DnType::CommonName,
+            names.first().copied().unwrap_or("localhost"),
+        );
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Leaf {
+            certificate: certificate.der().clone(),
+            key: key.serialize_der(),
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
+    }
+
+    /// A server's TLS configuration with a fresh leaf for `names`.
+    ///
+    /// # Errors
+    /// As [`Ca::leaf`].
+    pub fn server(&self, names: &[&str], alpn: Alpn) -> Result<Arc<ServerConfig>> {
+        let leaf = self.leaf(names)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key));
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()?
+                .with_no_client_auth()
+                .with_single_cert(vec![leaf.certificate], key)?;
+        config.alpn_protocols = alpn.protocols();
+        Ok(Arc::new(config))
+    }
+
+    /// A client's TLS configuration that trusts this authority alone.
+    ///
+    /// # Errors
+    /// Never in practice: the root is our own.
+    pub fn client(&self, alpn: Alpn) -> Result<Arc<ClientConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone())?;
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        config.alpn_protocols = alpn.protocols();
+        Ok(Arc::new(config))
+    }
+
+    /// Leaves the PEM files in place on drop, for a person to look at.
+    pub fn keep(&mut self) {
+        self.dir.keep();
+    }
+
+    /// Writes a leaf's chain and key as `NAME.pem` and `NAME-key.pem` and returns both paths.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn write_leaf(&self, name: &str, leaf: &Leaf) -> Result<(PathBuf, PathBuf)> {
+        let (chain, key) = (
+            self.dir.join(format!("{name}.pem")),
+            self.dir.join(format!("{name}-key.pem")),
+        );
+        fs::write(&chain, &leaf.pem)?;
+        fs::write(&key, &leaf.key_pem)?;
+        Ok((chain, key))
+    }
+}
+
+/// A server certificate and its key.
+pub struct Leaf {
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+    pem: String,
+    key_pem: String,
+}

@@ -1,0 +1,36 @@
+//! Free ports, for processes that must be told their port before they start.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Mutex, PoisonError},
+};
+
+static HANDED_OUT: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+
+/// A loopback address whose port was free a moment ago; never the same twice within this process.
+///
+/// Another process may still take it before it is used: whoever starts a process on it tries again with another (see
+/// [`crate::process`]).
+///
+/// # Errors
+/// When the system has no port left.
+pub fn free() -> io::Result<SocketAddr> {
+    let mut handed_out = HANDED_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    let handed_out = handed_out.get_or_insert_default();
+    // The listeners stay open until a fresh port is found, so that the system does not offer the same one again.
+    let mut tried = Vec::new();
+    for _ in 0..256 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        if handed_out.insert(address.port()) {
+            return Ok(address);
+        }
+        tried.push(listener);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        "no free loopback port after 256 tries; close what holds them",
+    ))
+}
