@@ -94,7 +94,7 @@ impl Drop for Task {
 /// An exchanger that is ready to run.
 enum Built {
     Entra(EntraExchanger),
-    TokenExchange(TokenExchanger),
+    TokenExchange(Box<TokenExchanger>),
 }
 
 impl TokenFlow {
@@ -190,7 +190,7 @@ impl TokenFlow {
                 EntraExchanger::new(p.clone(), clock).map(Built::Entra)
             }
             GrantParams::TokenExchange(p) => {
-                TokenExchanger::new(p.clone(), clock).map(Built::TokenExchange)
+                TokenExchanger::new(p.clone(), clock).map(|e| Built::TokenExchange(Box::new(e)))
             }
         }
         .map_err(|source| TokenFlowError::Authority {
@@ -261,7 +261,7 @@ impl TokenFlow {
         };
         let task = Task(match built {
             Built::Entra(e) => spawn("renewer", renewer.with(e).run()),
-            Built::TokenExchange(e) => spawn("renewer", renewer.with(e).run()),
+            Built::TokenExchange(e) => spawn("renewer", renewer.with(*e).run()),
         });
         self.credentials.insert(
             name,

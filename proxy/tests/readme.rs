@@ -1,7 +1,7 @@
-//! README.md's tables of keys and environment variables say what the code does. `cargo run -q -p token-sidecar --example reference` prints them.
+//! README.md's tables of keys, environment variables and series say what the code does. `cargo run -q -p token-sidecar --example reference` prints them.
 
 use std::path::Path;
-use token_sidecar::config;
+use token_sidecar::{config, metrics};
 
 /// What stands between the markers `<!-- NAME -->` and `<!-- /NAME -->`, each of which must be there once.
 fn between<'t>(text: &'t str, name: &str) -> Result<&'t str, String> {
@@ -43,6 +43,7 @@ fn the_readmes_tables_are_the_codes() {
     let wrong = [
         difference(&text, "keys", &config::keys_markdown()),
         difference(&text, "variables", &config::environment_markdown()),
+        difference(&text, "series", &metrics::reference::markdown()),
     ];
     let wrong: Vec<String> = wrong.into_iter().flatten().collect();
     assert!(

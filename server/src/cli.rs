@@ -138,7 +138,8 @@ fn serve(settings: &Settings, app: App) -> u8 {
     let level = if settings.log_level.contains("rmcp") {
         settings.log_level.clone()
     } else {
-        format!("{},rmcp=warn", settings.log_level)
+        let level = settings.log_level.trim_end_matches([',', ' ']);
+        format!("{level},rmcp=warn")
     };
     if let Err(error) = telemetry::init(settings.log_format, &level) {
         return complain(&chain(&error).to_string(), USAGE);

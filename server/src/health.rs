@@ -1,6 +1,6 @@
 //! Readiness of this server: its tools are loaded and, if asked for, the backend answers.
 //!
-//! The backend is probed when `/readyz` is asked, with a bound, at most once in five seconds.
+//! The backend is probed when `/readyz` or `/startupz` is asked, with a bound, at most once in five seconds.
 
 use std::{sync::Arc, time::Duration};
 

@@ -125,10 +125,7 @@ impl HttpService {
                 response
             }
             _ => only(&request, &[Method::GET, Method::HEAD], || {
-                respond::json(
-                    StatusCode::OK,
-                    &json!({ "tools": self.toolbox.catalog.listed() }),
-                )
+                respond::json(StatusCode::OK, &self.toolbox.catalog.listed())
             }),
         }
     }
@@ -145,7 +142,8 @@ impl HttpService {
 
     async fn admin(&self, request: &Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
-        if path == "/readyz"
+        // Also for the startup probe: until it succeeds, nobody asks for readiness.
+        if matches!(path, "/readyz" | "/startupz")
             && let Some(check) = &self.backend_check
         {
             check.refresh().await;

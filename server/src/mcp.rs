@@ -13,14 +13,16 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock,
-        Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
-        Tool, ToolAnnotations,
+        Implementation, ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion,
+        ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
     },
     service::RequestContext,
     transport::streamable_http_server::{
         StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
     },
 };
+
+use serde_json::json;
 
 use crate::{
     guard::{AllowedHosts, AllowedOrigins},
@@ -29,6 +31,9 @@ use crate::{
     tools::{self, ToolResult, call::Toolbox},
     trace::TraceContext,
 };
+
+const NAME: &str = "mcp-server";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How long a list of tools may be taken as fresh: it only changes when this process restarts.
 const LIST_FRESH_MS: u64 = 60_000;
@@ -129,6 +134,18 @@ fn result(result: ToolResult) -> CallToolResult {
     of_mcp
 }
 
+/// What a result's `_meta` says about this server: 2026-07-28 asks for it, earlier revisions do not know it.
+fn server_info(context: &RequestContext<RoleServer>) -> Option<MetaObject> {
+    let version = context.protocol_version()?;
+    if version.as_str() < ProtocolVersion::V_2026_07_28.as_str() {
+        return None;
+    }
+    let info = json!({ "name": NAME, "version": VERSION });
+    let mut meta = MetaObject::default();
+    meta.insert("io.modelcontextprotocol/serverInfo".into(), info);
+    Some(meta)
+}
+
 #[derive(Clone)]
 struct Handler {
     toolbox: Toolbox,
@@ -138,13 +155,13 @@ struct Handler {
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
-            .with_server_info(Implementation::new("mcp-server", env!("CARGO_PKG_VERSION")))
+            .with_server_info(Implementation::new(NAME, VERSION))
     }
 
     async fn list_tools(
         &self,
         request: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         if request.is_some_and(|request| request.cursor.is_some()) {
             return Err(ErrorData::invalid_params(
@@ -152,9 +169,11 @@ impl ServerHandler for Handler {
                 None,
             ));
         }
-        Ok(ListToolsResult::with_all_items(self.tools.to_vec())
+        let mut list = ListToolsResult::with_all_items(self.tools.to_vec())
             .with_ttl_ms(LIST_FRESH_MS)
-            .with_cache_scope(CacheScope::Public))
+            .with_cache_scope(CacheScope::Public);
+        list.meta = server_info(&context);
+        Ok(list)
     }
 
     async fn call_tool(
@@ -173,7 +192,7 @@ impl ServerHandler for Handler {
             // A client that goes away (or cancels) ends the call to the backend too.
             () = context.ct.cancelled() => Err(ErrorData::internal_error("the call was cancelled", None)),
             called = self.toolbox.call(&request.name, arguments, &trace) => match called {
-                Ok(called) => Ok(result(called).into()),
+                Ok(called) => Ok(result(called).with_meta(server_info(&context)).into()),
                 Err(unknown) => Err(ErrorData::invalid_params(unknown.to_string(), None)),
             },
         }

@@ -14,6 +14,12 @@ mod lab;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod request_headers;
+#[cfg(test)]
+mod request_lab;
+#[cfg(test)]
+mod request_raw;
+#[cfg(test)]
 mod token_authorities;
 #[cfg(test)]
 mod token_faults;

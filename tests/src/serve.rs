@@ -236,6 +236,7 @@ where
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().max_headers(300);
     builder.http2().max_concurrent_streams(20_000);
     // How a connection ends is seen from the other end.
     drop(

@@ -90,3 +90,54 @@ impl AppMetrics {
         self.request.retain(routes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::reference::{PREFIX, SERIES};
+    use std::{collections::BTreeSet, time::Duration};
+
+    /// What `reference` says is what a scrape shows: names, labels and help.
+    #[test]
+    fn the_reference_is_what_is_registered() {
+        let registry = Registry::new();
+        let all = Series::register(&registry).unwrap();
+        let subject = all.token.subject_token("pod");
+        subject.rotated(Duration::from_secs(1));
+        subject.failed("empty");
+        let credential = all.token.credential("arm");
+        credential.issued(Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2));
+        let _shard = all.request.shard(&"r".into(), 0);
+        all.request.rejected("no_route");
+        let shown: BTreeSet<(String, Vec<String>, String)> = registry
+            .gather()
+            .iter()
+            .filter(|f| f.name().starts_with(PREFIX))
+            .map(|f| {
+                let labels: BTreeSet<String> = f
+                    .get_metric()
+                    .iter()
+                    .flat_map(|m| m.get_label())
+                    .map(|l| l.name().to_owned())
+                    .collect();
+                (
+                    f.name().to_owned(),
+                    labels.into_iter().collect(),
+                    f.help().to_owned(),
+                )
+            })
+            .collect();
+        let told: BTreeSet<(String, Vec<String>, String)> = SERIES
+            .iter()
+            .map(|(name, labels, help)| {
+                let labels: BTreeSet<String> = labels.iter().map(|l| (*l).to_owned()).collect();
+                (
+                    format!("{PREFIX}{name}"),
+                    labels.into_iter().collect(),
+                    (*help).to_owned(),
+                )
+            })
+            .collect();
+        assert_eq!(shown, told);
+    }
+}

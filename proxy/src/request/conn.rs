@@ -188,7 +188,11 @@ async fn sniff(
     io: &mut Io,
     patience: Duration,
 ) -> Option<Protocol> {
-    deadline.arm(patience);
+    deadline.arm(if io.prefix.is_empty() {
+        patience
+    } else {
+        conn.limits().header_read_timeout
+    });
     let mut seen = [0u8; PREFACE.len()];
     let mut len = io.prefix.len().min(seen.len());
     seen[..len].copy_from_slice(&io.prefix[..len]);
@@ -338,9 +342,14 @@ async fn serve_h2(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) {
     let mut closing = false;
     let mut busy = true;
     poll_fn(|cx| {
-        if !closing && conn.is_closing() {
+        let close = !closing && (conn.is_closing() || deadline.poll_due(cx));
+        if close {
             closing = true;
             hyper.as_mut().graceful_shutdown();
+            if !busy {
+                // A peer that does not do its part in time (or never got beyond its preface) is cut off.
+                deadline.arm(limits.header_read_timeout);
+            }
         }
         if let Poll::Ready(result) = hyper.as_mut().poll(cx) {
             if let Err(error) = result {
@@ -352,15 +361,17 @@ async fn serve_h2(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) {
         if now_busy != busy {
             busy = now_busy;
             if busy {
-                deadline.disarm()
+                deadline.disarm();
+            } else if closing {
+                deadline.arm(limits.header_read_timeout);
             } else {
-                deadline.arm(limits.keep_alive_timeout)
+                deadline.arm(limits.keep_alive_timeout);
             }
         }
-        if deadline.poll_due(cx) && !closing {
-            closing = true;
-            deadline.disarm();
-            hyper.as_mut().graceful_shutdown();
+        if deadline.poll_due(cx) {
+            if closing {
+                return Poll::Ready(());
+            }
             cx.waker().wake_by_ref();
         }
         Poll::Pending

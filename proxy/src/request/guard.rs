@@ -155,7 +155,10 @@ fn destination(
             "`OPTIONS *` asks about the sidecar itself, which has no options",
         ));
     }
-    if !path.starts_with('/') && uri.authority().is_none() {
+    // An authority alone (`GET localhost:80`) is the form of CONNECT (RFC 9112 section 3.2.3).
+    if !path.starts_with('/')
+        && (uri.authority().is_none() || version < Version::HTTP_2 && uri.scheme().is_none())
+    {
         return Err(Problem::malformed(
             "the request target must start with / or be an absolute http:// URL",
         ));

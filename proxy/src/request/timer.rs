@@ -210,7 +210,10 @@ mod tests {
                 fires(&d).await;
                 let took = start.elapsed();
                 assert!(took >= Duration::from_secs(10), "fired after {took:?}");
-                assert!(took <= Duration::from_secs(10) + 3 * TICK, "fired after {took:?}");
+                assert!(
+                    took <= Duration::from_secs(10) + 3 * TICK,
+                    "fired after {took:?}"
+                );
             }
         });
     }

@@ -111,4 +111,23 @@ mod tests {
         assert_eq!(root_of(&plain.join("t")), plain);
         assert_eq!(root_of(Path::new("t")), Path::new("."));
     }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_not_covered() {
+        let dir = super::super::file::tests::TestDir::new();
+        let root = dir.path().join("root");
+        assert!(Watch::arm(&root, mpsc::channel(1).0).unwrap().is_none());
+        fs::create_dir(&root).unwrap();
+        let (sender, mut events) = mpsc::channel(1);
+        let watch = Watch::arm(&root, sender).unwrap().unwrap();
+        assert!(watch.covers(&root) && !watch.covers(dir.path()));
+        fs::remove_dir(&root).unwrap();
+        // Told by the watch itself, whatever has been made in the place since.
+        assert!(events.blocking_recv().is_some());
+        while !watch.dead.load(Ordering::Relaxed) {
+            assert!(events.blocking_recv().is_some());
+        }
+        fs::create_dir(&root).unwrap();
+        assert!(!watch.covers(&root));
+    }
 }

@@ -5,6 +5,7 @@ use crate::{
     metrics::token::TokenMetrics,
     token::{
         exchange::error::{AuthoritySays, Class},
+        file::{SubjectFile, tests::TestDir},
         slot::{Injectable, Rejection},
         subject::tests::jwt,
     },
@@ -131,6 +132,17 @@ impl Bench {
     }
 
     fn taking(takes: Duration, answers: impl IntoIterator<Item = Answer>) -> Self {
+        let (subject, receiver) = watch::channel(None);
+        let source = SubjectSource::fed("pod".into(), receiver);
+        Self::build(takes, answers, source, subject)
+    }
+
+    fn build(
+        takes: Duration,
+        answers: impl IntoIterator<Item = Answer>,
+        source: SubjectSource,
+        subject: watch::Sender<Option<Arc<SubjectToken>>>,
+    ) -> Self {
         let clock = Clock::anchored(START);
         let readiness = Readiness::with_clock(clock.clone());
         let registry = Registry::new();
@@ -144,11 +156,10 @@ impl Bench {
             started: Instant::now(),
             busy: AtomicBool::new(false),
         }));
-        let (subject, receiver) = watch::channel(None);
         let renewer = Renewer {
             slot: Arc::clone(&slot),
             exchanger: script.clone(),
-            subjects: vec![SubjectSource::fed("pod".into(), receiver)],
+            subjects: vec![source],
             exchange_timeout: secs(10),
             clock: clock.clone(),
             condition: readiness.register("credential arm"),
@@ -669,4 +680,32 @@ fn the_classes_named_in_scripts_are_what_they_are_meant_to_be() {
         class(refuse(401, "invalid_client", Some(700_213), None)),
         Class::Propagation
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_is_read_right_before_each_exchange() {
+    let dir = TestDir::new();
+    let path = dir.path().join("token");
+    let readiness = Readiness::new();
+    let metrics = TokenMetrics::register(&Registry::new()).unwrap();
+    // Neither watched nor polled: whatever is seen of it is seen by the renewer.
+    let file = SubjectFile::new(
+        "pod".into(),
+        path.clone(),
+        Clock::anchored(START),
+        readiness.register("subject token pod"),
+        metrics.subject_token("pod"),
+    );
+    std::fs::write(&path, jwt(FAR, "a")).unwrap();
+    let bench = Bench::build(
+        Duration::from_millis(10),
+        [],
+        file.source(),
+        watch::Sender::new(None),
+    );
+    bench.token().await;
+    std::fs::write(&path, jwt(FAR, "b")).unwrap();
+    sleep(secs(3000)).await;
+    let sent: Vec<_> = bench.calls().into_iter().map(|c| c.assertion).collect();
+    assert_eq!(sent, [jwt(FAR, "a"), jwt(FAR, "b")]);
 }

@@ -116,6 +116,11 @@ async fn tools_are_called() {
         json["result"]["content"][0]["text"],
         r#"{"id":"123","name":"Ada"}"#
     );
+    let info = json!({ "name": "mcp-server", "version": env!("CARGO_PKG_VERSION") });
+    assert_eq!(
+        json["result"]["_meta"]["io.modelcontextprotocol/serverInfo"],
+        info
+    );
     assert_eq!(backend.only().target, "/users/123");
 }
 

@@ -150,7 +150,7 @@ impl Drop for Serving {
 
 #[test]
 fn sigterm_stops_with_0() {
-    let mut serving = Serving::start(&[("SHUTDOWN_DELAY", "0")]);
+    let mut serving = Serving::start(&[("SHUTDOWN_DELAY", "0"), ("LOG_LEVEL", "info,")]);
     serving.signal("HUP");
     serving.signal("TERM");
     serving.wait_for("stopped");
