@@ -23,6 +23,7 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
     request::Parts, uri,
 };
+use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{rc::Rc, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -40,6 +41,7 @@ pub async fn handle(
     deadline.disarm();
     let http2 = request.version() >= Version::HTTP_2;
     let (mut parts, body) = request.into_parts();
+    conn.note_body(!body.is_end_stream());
     let route = match admit(&conn, &parts) {
         Ok(route) => route,
         Err(problem) => {
@@ -239,6 +241,8 @@ impl Exchange<'_> {
         let mut rejected = None;
         let mut resent = false;
         loop {
+            // Opening a connection has a timeout of its own; what is left of an earlier attempt's must not cut it short.
+            self.deadline.disarm();
             let checkout = self.checkout(upgrade, resent, &mut token).await?;
             let request = self.request(
                 &head,
@@ -285,6 +289,12 @@ impl Exchange<'_> {
                     // Tell the slot, so that it holds off: the next request must not cause the next exchange.
                     let _held_off = route.slot.reject(token.serial, None);
                 }
+            }
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS && workload.is_none() {
+                return Err(Problem::bad_gateway(
+                    "http_protocol_error",
+                    "the upstream switched protocols without having been asked to",
+                ));
             }
             return Ok(self.answer(response, lease, workload));
         }
