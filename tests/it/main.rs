@@ -14,6 +14,8 @@ mod lab;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod request_errors;
+#[cfg(test)]
 mod request_headers;
 #[cfg(test)]
 mod request_lab;

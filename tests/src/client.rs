@@ -106,6 +106,11 @@ impl Client {
         self
     }
 
+    /// Whether it speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.http2
+    }
+
     /// TLS for `localhost`, trusting `ca` alone.
     ///
     /// # Errors

@@ -47,6 +47,9 @@ const HYPER_MAX_HEADERS: usize = 100;
 /// An idle connection keeps hyper's buffers for this long: a workload that is about to send its next request finds them warm.
 const PARK_AFTER: Duration = Duration::from_millis(500);
 
+/// How long a workload may go on sending what nobody reads any more, so that it gets to read why (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
 /// What requests know of the connection that they came by.
 pub struct Conn {
     worker: Rc<Worker>,
@@ -55,9 +58,15 @@ pub struct Conn {
     pub local_peer: bool,
     /// Requests whose response has not ended.
     requests: Cell<usize>,
+    /// The latest request came with a body, which may not have been read to its end.
+    has_body: Cell<bool>,
 }
 
 impl Conn {
+    /// Notes whether the latest request came with a body.
+    pub fn note_body(&self, has_body: bool) {
+        self.has_body.set(has_body);
+    }
     /// The listener's routes as of now.
     pub fn table(&self) -> Rc<ListenerTable> {
         self.listening.table()
@@ -111,10 +120,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.conn.requests.set(self.conn.requests.get() - 1);
-        self.conn
-            .worker
-            .in_flight
-            .set(self.conn.worker.in_flight.get() - 1);
+        self.conn.worker.request_done();
         self.route.shard.in_flight.sub(1);
         self.route.shard.duration.observe(self.started.elapsed());
     }
@@ -126,6 +132,7 @@ pub async fn serve(worker: Rc<Worker>, listening: Rc<Listening>, stream: Stream,
     let conn = Rc::new(Conn {
         local_peer: peer.is_local(),
         requests: Cell::new(0),
+        has_body: Cell::new(false),
         worker,
         listening,
     });
@@ -151,14 +158,18 @@ pub async fn serve(worker: Rc<Worker>, listening: Rc<Listening>, stream: Stream,
 pub async fn turn_away(mut stream: Stream, deadline: Duration) {
     let answer = async {
         stream.write_all(&Problem::overloaded().raw()).await?;
-        stream.shutdown().await?;
-        // Closing with unread bytes would reset the connection, and with it our answer.
-        let mut rest = [0; 512];
-        while stream.read(&mut rest).await? > 0 {}
-        std::io::Result::Ok(())
+        read_away(&mut stream).await
     };
     // A peer that does not listen loses the answer, nothing more.
     drop(tokio::time::timeout(deadline, answer).await);
+}
+
+/// Ends our side and reads until the peer has ended its own: closing with unread bytes would reset the connection, and with it our answer.
+async fn read_away(stream: &mut Stream) -> std::io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = vec![0; 16 * 1024];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
 }
 
 enum Protocol {
@@ -222,6 +233,17 @@ async fn sniff(
     }
 }
 
+/// How serving an HTTP/1.1 connection came to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// It is idle.
+    Parked,
+    /// Its time is up.
+    CutOff,
+    /// hyper is done with it. `unread`: the workload may still be sending.
+    Done { unread: bool },
+}
+
 /// Where an HTTP/1.1 connection stands between two polls.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -255,6 +277,8 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
     let mut builder = http1::Builder::new();
     builder
         .max_buf_size(limits.max_header_bytes.max(8 * 1024) + limits.max_uri_bytes + 16 * 1024)
+        // `max_buf_size` alone does not bound a header section.
+        .max_header_size(limits.max_header_bytes + limits.max_uri_bytes + 4096)
         .header_read_timeout(None);
     if limits.max_header_fields > HYPER_MAX_HEADERS {
         // Only then: with a number of its own hyper takes the fields' places from the heap, for every request.
@@ -264,16 +288,18 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut closing = false;
-    let parked = poll_fn(|cx| {
+    let ending = poll_fn(|cx| {
         if !closing && conn.is_closing() {
             closing = true;
             Pin::new(&mut hyper).graceful_shutdown();
         }
         if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
-            if let Err(error) = result {
-                count_malformed(&conn, &error);
-            }
-            return Poll::Ready(false);
+            let malformed = result
+                .inspect_err(|error| count_malformed(&conn, error))
+                .is_err();
+            return Poll::Ready(Ending::Done {
+                unread: malformed || conn.has_body.get(),
+            });
         }
         match phase.get() {
             Phase::Request if conn.requests.get() == 0 && !flags.write_blocked.load(Relaxed) => {
@@ -290,19 +316,27 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
         }
         if deadline.poll_due(cx) {
             return match phase.get() {
-                Phase::Idle => Poll::Ready(true),
+                Phase::Idle => Poll::Ready(Ending::Parked),
                 // The header section took too long, or the workload has stopped reading what it asked for.
-                Phase::Header | Phase::Request => Poll::Ready(false),
+                Phase::Header | Phase::Request => Poll::Ready(Ending::CutOff),
             };
         }
         Poll::Pending
     })
     .await;
-    if !parked || closing {
-        return None;
+    match ending {
+        Ending::CutOff | Ending::Done { unread: false } => return None,
+        Ending::Parked if closing => return None,
+        Ending::Parked | Ending::Done { unread: true } => {}
     }
+    // None after an upgrade: then the connection is somebody else's.
     let parts = hyper.into_parts()?;
     let mut io = parts.io.into_inner();
+    if ending != Ending::Parked {
+        // A workload that does not listen loses the answer, nothing more.
+        drop(tokio::time::timeout(LINGER, read_away(&mut io.stream)).await);
+        return None;
+    }
     if !parts.read_buf.is_empty() {
         io.prefix = parts.read_buf;
     }
@@ -320,16 +354,18 @@ fn count_malformed(conn: &Conn, error: &hyper::Error) {
 
 async fn serve_h2(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) {
     let limits = conn.limits();
+    let streams = StreamExecutor::default();
     let service = {
-        let conn = Rc::clone(&conn);
+        let (conn, streams) = (Rc::clone(&conn), streams.clone());
         service_fn(move |request: http::Request<Incoming>| {
             // Streams live side by side: each has a deadline of its own.
             let own = Rc::new(conn.worker.timers.deadline());
+            streams.0.set(Some(Rc::clone(&own)));
             let answer = handle(Rc::clone(&conn), own, request);
             async move { Ok::<Response<ResponseBody>, Infallible>(answer.await) }
         })
     };
-    let hyper = http2::Builder::new(LocalExecutor)
+    let hyper = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(250)
         .max_header_list_size(
@@ -381,4 +417,27 @@ async fn serve_h2(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) {
         Poll::Pending
     })
     .await;
+}
+
+/// Spawns the tasks of a connection's streams, each with the deadline of its request: hyper does not poll a response's body while the workload
+/// leaves it no room to send, so nobody else would notice that the workload has stopped reading.
+#[derive(Clone, Default)]
+struct StreamExecutor(Rc<Cell<Option<Rc<Deadline>>>>);
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor {
+    fn execute(&self, future: F) {
+        // hyper calls the service and spawns the stream's task in one go.
+        let Some(deadline) = self.0.take() else {
+            return LocalExecutor.execute(future);
+        };
+        LocalExecutor.execute(async move {
+            let mut future = pin!(future);
+            poll_fn(|cx| match future.as_mut().poll(cx) {
+                // Dropping the stream resets it.
+                Poll::Pending if deadline.poll_due(cx) => Poll::Ready(()),
+                polled => polled,
+            })
+            .await;
+        });
+    }
 }

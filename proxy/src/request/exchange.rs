@@ -115,6 +115,8 @@ impl Exchange<'_> {
         let mut rejected = false;
         let mut resent = false;
         loop {
+            // Opening a connection has a timeout of its own; what is left of an earlier attempt's must not cut it short.
+            self.deadline.disarm();
             let checkout = self
                 .checkout(workload.is_some(), resent, &mut token)
                 .await?;
@@ -158,6 +160,12 @@ impl Exchange<'_> {
                     // Tell the slot, so that it holds off: the next request must not cause the next exchange.
                     let _held_off = route.slot.reject(token.serial, None);
                 }
+            }
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS && workload.is_none() {
+                return Err(Problem::bad_gateway(
+                    "http_protocol_error",
+                    "the upstream switched protocols without having been asked to",
+                ));
             }
             return Ok(self.answer(response, lease, workload));
         }

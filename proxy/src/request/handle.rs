@@ -13,6 +13,7 @@ use super::{
 };
 use crate::metrics::request::MethodLabel;
 use http::{HeaderMap, Request, Response, Version, header, request::Parts};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use std::{rc::Rc, time::Duration};
 use tokio::time::Instant;
@@ -30,6 +31,7 @@ pub async fn handle(
     deadline.disarm();
     let http2 = request.version() >= Version::HTTP_2;
     let (parts, body) = request.into_parts();
+    conn.note_body(!body.is_end_stream());
     let (route, upgrade) = match admit(&conn, &parts) {
         Ok(admitted) => admitted,
         Err(problem) => {
