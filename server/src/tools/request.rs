@@ -261,6 +261,25 @@ mod tests {
     }
 
     #[test]
+    fn headers_cannot_be_broken_out_of() {
+        for note in [
+            "a\r\nauthorization: x",
+            "a\nb",
+            "a ",
+            "\u{fc}",
+            "a\0",
+            "\u{7f}",
+        ] {
+            let error = render(json!({ "id": 7, "note": note })).unwrap_err();
+            assert_eq!(
+                error,
+                argument_error("note", Problem::NotHeaderText),
+                "{note:?}"
+            );
+        }
+    }
+
+    #[test]
     fn credentials_and_framing_are_not_a_tools_business() {
         for name in [
             "authorization",

@@ -193,7 +193,10 @@ async fn redirects_are_not_followed() {
 async fn time_and_reach_have_limits() {
     let backend = FakeBackend::start();
     let server = start(&backend, &[("BACKEND_API_TIMEOUT", "0.05")]);
+    let began = tokio::time::Instant::now();
     let result = profile(&server, "hang").await;
+    // A hundred times the limit and more, for slow machines.
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     assert!(
         text(&result).starts_with("The backend did not answer within 50 ms."),
         "{result}"

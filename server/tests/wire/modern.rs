@@ -82,6 +82,8 @@ async fn tools_are_listed_with_their_freshness() {
         (&result["ttlMs"], &result["cacheScope"]),
         (&json!(60_000), &json!("public"))
     );
+    let info = json!({ "name": "mcp-server", "version": env!("CARGO_PKG_VERSION") });
+    assert_eq!(result["_meta"]["io.modelcontextprotocol/serverInfo"], info);
     assert_eq!(result["tools"][0]["name"], "get_user_profile");
     assert_eq!(
         result["tools"][0]["inputSchema"]["required"],
