@@ -1,10 +1,7 @@
 //! The client against small servers on loopback: plain, TLS with a private CA, HTTP/2, a proxy.
 
 use super::*;
-use crate::{
-    net::raw_server::{RawServer, read_request, reply},
-    token::file::tests::TestDir,
-};
+use crate::net::raw_server::{RawServer, TestDir, read_request, reply};
 use hyper::service::service_fn;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ServerConfig;

@@ -1,8 +1,13 @@
-//! For tests: a server on loopback that records requests as they come and answers with bytes as they are given.
+//! For tests: a server on loopback that records requests as they come and answers with bytes as they are given; and a directory for files.
 
 use std::{
+    fs,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -99,5 +104,28 @@ pub(crate) async fn read_request(stream: &mut (impl AsyncRead + AsyncWrite + Unp
         if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
             return String::from_utf8_lossy(&bytes).into_owned();
         }
+    }
+}
+
+/// A directory that goes away with its owner.
+pub(crate) struct TestDir(PathBuf);
+
+impl TestDir {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("token-sidecar-{}-{n}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path.canonicalize().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TestDir {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
     }
 }

@@ -1,6 +1,7 @@
 //! Files in volumes that are swapped as the kubelet swaps them.
 
 use super::*;
+pub(crate) use crate::net::raw_server::TestDir;
 use crate::{metrics::token::TokenMetrics, token::subject::tests::jwt};
 use prometheus::Registry;
 use sidecar_runtime::{readiness::Readiness, spawn};
@@ -12,29 +13,6 @@ use std::{
 use tokio::time::timeout;
 
 const FAR: u64 = 100_000_000_000;
-
-/// A directory that goes away with its owner.
-pub(crate) struct TestDir(PathBuf);
-
-impl TestDir {
-    pub(crate) fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("token-sidecar-{}-{n}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path.canonicalize().unwrap())
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TestDir {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
-    }
-}
 
 /// A projected volume: flat (`token`) or nested (`token/azure-identity-token`).
 struct Volume {
