@@ -284,3 +284,51 @@ async fn a_hung_authority_delays_no_other_credential() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn an_assertion_out_of_its_time_is_read_again_and_sent_once_more() {
+    let lab = Lab::new().await;
+    lab.authority
+        .fail_once(Endpoint::Entra, Fault::Aadsts(700_024));
+    let sidecar = lab.ready_sidecar().await;
+    assert_eq!(lab.authority.requests().len(), 2);
+    assert_eq!(
+        errors(&sidecar.metrics().await.unwrap(), "aadsts_700024"),
+        1.0
+    );
+    assert!(
+        !sidecar.process.output().contains("next_try"),
+        "no waiting in between: {}",
+        sidecar.process.output()
+    );
+    assert_passes(&sidecar).await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_rolls_its_key_is_followed() {
+    let lab = Lab::with(Options {
+        access_token_lifetime: Duration::from_secs(3),
+        ..Options::default()
+    })
+    .await;
+    let sidecar = lab.ready_sidecar().await;
+    lab.authority.issuer().roll().unwrap();
+    let newest = lab.rotate();
+    lab.authority
+        .issued()
+        .find("a token for the new key's assertion", |issued| {
+            issued.subject_token == newest
+        })
+        .await
+        .unwrap();
+    assert_passes(&sidecar).await;
+
+    // A key that the authority does not know (yet): said by its code, and over when a good token comes.
+    lab.authority.issuer().roll_unpublished().unwrap();
+    lab.rotate();
+    sidecar.pending("aadsts_700027").await.unwrap();
+    lab.authority.issuer().roll().unwrap();
+    lab.rotate();
+    sidecar.ready().await.unwrap();
+    assert_passes(&sidecar).await;
+}
