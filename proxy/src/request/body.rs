@@ -35,14 +35,17 @@ pub enum BodyError {
     /// No byte for too long.
     #[error("no byte of the body for too long")]
     Idle,
+    /// The request is being sent anew, and this use of its body is over.
+    #[error("the request is being sent anew")]
+    Superseded,
 }
 
 /// A request's body on its way to the upstream.
 pub enum RequestBody {
     /// None.
     Empty,
-    /// A body that streams.
-    Live(Rc<RefCell<LiveBody>>),
+    /// A body that streams, and which use of it this is: an HTTP/2 connection may still hold the one before.
+    Live(Rc<RefCell<LiveBody>>, u32),
 }
 
 impl std::fmt::Debug for RequestBody {
@@ -50,7 +53,7 @@ impl std::fmt::Debug for RequestBody {
         // Never its content.
         f.write_str(match self {
             Self::Empty => "Empty",
-            Self::Live(_) => "Live",
+            Self::Live(..) => "Live",
         })
     }
 }
@@ -85,6 +88,10 @@ pub struct LiveBody {
     seen: u64,
     ended: bool,
     failure: Option<BodyError>,
+    /// Which use of it is the one that counts.
+    uses: u32,
+    /// Wakes whoever waits for more of it.
+    waiting: Option<Waker>,
 }
 
 impl RequestBody {
@@ -107,8 +114,10 @@ impl RequestBody {
             seen: 0,
             ended: false,
             failure: None,
+            uses: 0,
+            waiting: None,
         }));
-        (Self::Live(Rc::clone(&live)), Some(Replayable(live)))
+        (Self::Live(Rc::clone(&live), 0), Some(Replayable(live)))
     }
 }
 
@@ -116,7 +125,7 @@ impl RequestBody {
 pub struct Replayable(Rc<RefCell<LiveBody>>);
 
 impl Replayable {
-    /// The body from its beginning, if all that has gone out was kept. The previous use of it must be over.
+    /// The body from its beginning, if all that has gone out was kept. The use of it before gets nothing more, and is told so.
     pub fn again(&self) -> Option<RequestBody> {
         let mut live = self.0.borrow_mut();
         if live.kept.is_none() || live.failure.is_some() {
@@ -124,7 +133,11 @@ impl Replayable {
         }
         live.replayed = 0;
         live.trailers_sent = false;
-        Some(RequestBody::Live(Rc::clone(&self.0)))
+        live.uses += 1;
+        if let Some(waker) = live.waiting.take() {
+            waker.wake();
+        }
+        Some(RequestBody::Live(Rc::clone(&self.0), live.uses))
     }
 
     /// Why the body stopped, if it did.
@@ -170,7 +183,10 @@ impl LiveBody {
             );
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.waiting = Some(cx.waker().clone());
+                Poll::Pending
+            }
             Poll::Ready(None) => {
                 self.end();
                 Poll::Ready(None)
@@ -235,16 +251,24 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Live(live) => live.borrow_mut().poll(cx),
+            Self::Live(live, which) => {
+                let mut live = live.borrow_mut();
+                if live.uses == *which {
+                    live.poll(cx)
+                } else {
+                    Poll::Ready(Some(Err(BodyError::Superseded)))
+                }
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Live(live) => {
+            Self::Live(live, which) => {
                 let live = live.borrow();
-                live.ended
+                live.uses == *which
+                    && live.ended
                     && live.nothing_to_replay()
                     && (live.trailers.is_none() || live.trailers_sent)
             }
@@ -254,7 +278,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Live(live) => {
+            Self::Live(live, _) => {
                 let live = live.borrow();
                 match &live.kept {
                     // A replay starts over: what remains of the incoming body is not all that will be sent.
