@@ -22,6 +22,8 @@ mod request_lab;
 #[cfg(test)]
 mod request_raw;
 #[cfg(test)]
+mod request_replay;
+#[cfg(test)]
 mod request_stream;
 #[cfg(test)]
 mod token_authorities;
