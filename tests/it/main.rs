@@ -20,6 +20,8 @@ mod request_headers;
 #[cfg(test)]
 mod request_lab;
 #[cfg(test)]
+mod request_pool;
+#[cfg(test)]
 mod request_raw;
 #[cfg(test)]
 mod request_replay;
