@@ -403,7 +403,11 @@ async fn what_breaks_off_upstream_breaks_off_here() {
         let request = Request::get("/reset?after=100000")
             .body(body::empty())
             .unwrap();
-        let response = connection.start(request).await.unwrap();
+        // Over HTTP/2 the reset may overtake the header section.
+        let Ok(response) = connection.start(request).await else {
+            assert!(client.is_http2(), "{name}");
+            continue;
+        };
         assert_eq!(response.status(), 200, "{name}");
         let end = within(LONG, name, response.into_body().collect())
             .await

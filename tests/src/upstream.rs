@@ -285,6 +285,9 @@ async fn answer(
         verified,
     });
     if let Some(Err(denied)) = verified {
+        // The answer does not wait for the body, and the body is read all the same: else the connection would be reset, and the answer lost.
+        let body = request.into_body();
+        connection.spawn(async move { drop(body::collect(body).await) });
         return challenge::unauthorized(denied);
     }
     let scripted = shared

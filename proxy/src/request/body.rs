@@ -44,8 +44,8 @@ pub enum BodyError {
 pub enum RequestBody {
     /// None.
     Empty,
-    /// A body that streams, and which sending of it this is: once a replay has begun, whoever still holds the one before gets no more of it.
-    Live(Rc<RefCell<LiveBody>>, u8),
+    /// A body that streams, and which use of it this is: an HTTP/2 connection may still hold the one before.
+    Live(Rc<RefCell<LiveBody>>, u32),
 }
 
 impl std::fmt::Debug for RequestBody {
@@ -86,9 +86,12 @@ pub struct LiveBody {
     /// How much of `kept` is to be sent again.
     replayed: usize,
     seen: u64,
-    sending: u8,
     ended: bool,
     failure: Option<BodyError>,
+    /// Which use of it is the one that counts.
+    uses: u32,
+    /// Wakes whoever waits for more of it.
+    waiting: Option<Waker>,
 }
 
 impl RequestBody {
@@ -109,9 +112,10 @@ impl RequestBody {
             trailers_sent: false,
             replayed: 0,
             seen: 0,
-            sending: 0,
             ended: false,
             failure: None,
+            uses: 0,
+            waiting: None,
         }));
         (Self::Live(Rc::clone(&live), 0), Some(Replayable(live)))
     }
@@ -121,7 +125,7 @@ impl RequestBody {
 pub struct Replayable(Rc<RefCell<LiveBody>>);
 
 impl Replayable {
-    /// The body from its beginning, if all that has gone out was kept. The previous use of it must be over.
+    /// The body from its beginning, if all that has gone out was kept. The use of it before gets nothing more, and is told so.
     pub fn again(&self) -> Option<RequestBody> {
         let mut live = self.0.borrow_mut();
         if live.kept.is_none() || live.failure.is_some() {
@@ -129,8 +133,11 @@ impl Replayable {
         }
         live.replayed = 0;
         live.trailers_sent = false;
-        live.sending = live.sending.wrapping_add(1);
-        Some(RequestBody::Live(Rc::clone(&self.0), live.sending))
+        live.uses += 1;
+        if let Some(waker) = live.waiting.take() {
+            waker.wake();
+        }
+        Some(RequestBody::Live(Rc::clone(&self.0), live.uses))
     }
 
     /// Why the body stopped, if it did.
@@ -176,7 +183,10 @@ impl LiveBody {
             );
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.waiting = Some(cx.waker().clone());
+                Poll::Pending
+            }
             Poll::Ready(None) => {
                 self.end();
                 Poll::Ready(None)
@@ -241,9 +251,9 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Live(live, sending) => {
+            Self::Live(live, which) => {
                 let mut live = live.borrow_mut();
-                if live.sending == *sending {
+                if live.uses == *which {
                     live.poll(cx)
                 } else {
                     Poll::Ready(Some(Err(BodyError::Superseded)))
@@ -255,9 +265,10 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Live(live, _) => {
+            Self::Live(live, which) => {
                 let live = live.borrow();
-                live.ended
+                live.uses == *which
+                    && live.ended
                     && live.nothing_to_replay()
                     && (live.trailers.is_none() || live.trailers_sent)
             }

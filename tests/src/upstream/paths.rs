@@ -163,6 +163,7 @@ fn echo_raw(
                 Err(_) => {
                     broken = true;
                     writer.break_off().await;
+                    break;
                 }
             }
         }
@@ -207,7 +208,10 @@ async fn sink(shared: &Shared, request: Request<Incoming>, number: usize) -> Res
         match frame.map(http_body::Frame::into_data) {
             Ok(Ok(data)) => len += data.len() as u64,
             Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
-            Err(_) => broken = true,
+            Err(_) => {
+                broken = true;
+                break;
+            }
         }
     }
     shared.bodies.push(ReceivedBody {
