@@ -101,7 +101,7 @@ pub fn run(config: Config, reload: Reload) -> Result<(), AppError> {
         .enable_all()
         .build()
         .map_err(AppError::System)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let mut signals = Signals::install().map_err(AppError::System)?;
         let mut app = App::start(config, reload).await?;
         let signal = app.until_stopped(&mut signals).await?;
@@ -111,7 +111,10 @@ pub fn run(config: Config, reload: Reload) -> Result<(), AppError> {
             tracing::error!(%aborted, "aborted: requests in flight are cut off");
         }
         Ok(stopped?)
-    })
+    });
+    // A resolver that hangs must not hold up the end.
+    runtime.shutdown_background();
+    result
 }
 
 struct App {
@@ -122,7 +125,7 @@ struct App {
     metrics: AppMetrics,
     tokens: TokenFlow,
     workers: Workers,
-    heartbeat: sidecar_runtime::liveness::Heartbeat,
+    heartbeat: Option<sidecar_runtime::liveness::Heartbeat>,
     /// Held, so that the list of what must be ready names the listeners.
     _listening: sidecar_runtime::readiness::Condition,
     stop_admin: std::sync::Arc<Notify>,
@@ -195,7 +198,7 @@ impl App {
             metrics,
             tokens,
             workers,
-            heartbeat,
+            heartbeat: Some(heartbeat),
             _listening: listening,
             stop_admin,
             clock,
@@ -211,7 +214,9 @@ impl App {
                 () = signals.reload.recv() => self.reconfigure("SIGHUP").await,
                 () = self.workers.failed() => return Err(WorkersError::Gone.into()),
                 _ = poll.tick() => {
-                    self.heartbeat.beat();
+                    if let Some(heartbeat) = &self.heartbeat {
+                        heartbeat.beat();
+                    }
                     let now = self.config.file.as_deref().and_then(digest);
                     // A file that is gone or unreadable for a moment is being replaced.
                     if now.is_some() && now != self.config_digest {
@@ -282,6 +287,10 @@ impl App {
     /// Readiness falls at once; the listeners close after the delay; requests in flight have until the deadline.
     async fn stop(&mut self) {
         self.readiness.set_draining();
+        // Nobody comes round any more; a long drain is no reason to be killed.
+        if let Some(heartbeat) = self.heartbeat.take() {
+            heartbeat.retire();
+        }
         sleep(self.config.shutdown.delay).await;
         match timeout(self.config.shutdown.deadline, self.workers.drain()).await {
             Ok(()) => tracing::info!("stopped: every request in flight has finished"),

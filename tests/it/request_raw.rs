@@ -187,7 +187,7 @@ async fn host_and_target() {
         row("a foreign Host", "GET /users/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403, Open, 0, "foreign_host"),
         row("localhost with another port", "GET /users/1 HTTP/1.1\r\nHost: LocalHost:1\r\n\r\n", 200, Open, 1, ""),
         row("an IPv6 Host", "GET /users/1 HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", 200, Open, 1, ""),
-        row("absolute form, another Host", "GET http://localhost/users/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n", 200, Open, 1, ""),
+        row("absolute form, another service of the pod", "GET http://localhost/users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, Open, 0, "no_route"),
         row("absolute form to nowhere", "GET http://evil.example/users/1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, Open, 0, "no_route"),
         row("absolute form with userinfo", target("http://u:p@localhost/users/1"), 400, Closed, 0, "malformed"),
         row("absolute form, https", target("https://localhost/users/1"), 400, Closed, 0, "malformed"),

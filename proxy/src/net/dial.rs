@@ -19,8 +19,6 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// How long one address may take while others are left to try.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Unacknowledged data for that long ends a connection: a peer that vanished must not hold a request for the kernel's quarter of an hour.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// Where to connect to.
@@ -216,11 +214,8 @@ fn tune(stream: TcpStream) -> io::Result<TcpStream> {
     use rustix::net::sockopt;
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(&stream, true)?;
+    // No TCP_USER_TIMEOUT: it would also end an upload that the upstream holds back. What vanishes is found by the routes' own timeouts.
     sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_user_timeout(
-        &stream,
-        u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX),
-    )?;
     Ok(stream)
 }
 

@@ -53,7 +53,8 @@ pub fn is_loopback_name(host: &str) -> bool {
     }
 }
 
-/// IPv4 in its IPv6 disguises: mapped (::ffff:0:0/96) and NAT64 (64:ff9b::/96, RFC 6052).
+/// IPv4 in its IPv6 disguises: mapped (::ffff:0:0/96), compatible (::/96), NAT64 (64:ff9b::/96 and 64:ff9b:1::/48, RFC 6052 and 8215), 6to4
+/// (2002::/16, RFC 3056).
 fn unmap(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -62,12 +63,18 @@ fn unmap(address: IpAddr) -> IpAddr {
         return IpAddr::V4(v4);
     }
     let s = v6.segments();
-    if s[..6] == [0x64, 0xff9b, 0, 0, 0, 0] {
-        let [a, b] = s[6].to_be_bytes();
-        let [c, d] = s[7].to_be_bytes();
-        return IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    };
+    match s {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0x2002, high, low, ..] => v4(high, low),
+        // ::1 and :: are themselves.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
+        _ => address,
     }
-    address
 }
 
 /// Never a destination: link-local (with it the metadata services at 169.254.169.254), the wire server of Azure, the metadata services of
@@ -120,6 +127,9 @@ mod tests {
             "::ffff:169.254.169.254",
             "64:ff9b::a9fe:a9fe",
             "64:ff9b::168.63.129.16",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a9fe:a9fe::",
+            "::169.254.169.254",
         ] {
             assert!(!Guard::Remote.allows(ip(a)), "{a}");
             assert!(!Guard::LoopbackToo.allows(ip(a)), "{a}");

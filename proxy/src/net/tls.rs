@@ -53,9 +53,7 @@ fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// [`TlsError`], which names the file and the mend.
 pub fn client_config(ca_file: Option<&Path>, alpn: Alpn) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    // Unusable system certificates are skipped: one exotic root must not keep the pod from starting.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut roots = system_roots();
     if let Some(path) = ca_file {
         add_file(&mut roots, path)?;
     }
@@ -73,6 +71,20 @@ pub fn client_config(ca_file: Option<&Path>, alpn: Alpn) -> Result<Arc<ClientCon
         Alpn::Http2 => vec![b"h2".to_vec()],
     };
     Ok(Arc::new(config))
+}
+
+/// The system's roots, read once: they come with the image, and parsing them takes as long as the rest of the start. A `ca_file` is read anew by
+/// each configuration.
+fn system_roots() -> RootCertStore {
+    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
+    ROOTS
+        .get_or_init(|| {
+            let mut roots = RootCertStore::empty();
+            // Unusable certificates are skipped: one exotic root must not keep the pod from starting.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        })
+        .clone()
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {

@@ -2,7 +2,7 @@
 //! a response's body brings its upstream connection along and gives it back at its end. Both stream with back-pressure: nothing is collected.
 
 use super::{
-    conn::InFlight,
+    conn::{Conn, InFlight},
     strip,
     timer::Deadline,
     upstream::{h1::H1Lease, h2::H2Lease},
@@ -68,6 +68,8 @@ pub struct BodyRules {
     pub strip: Arc<[HeaderName]>,
     /// Re-armed with every frame.
     pub deadline: Rc<Deadline>,
+    /// Told when it has ended.
+    pub conn: Rc<Conn>,
     /// Without a byte of the body.
     pub idle: Duration,
     /// From its end to the response's header.
@@ -165,6 +167,7 @@ impl LiveBody {
 
     fn end(&mut self) {
         self.ended = true;
+        self.rules.conn.note_body(false);
         self.rules.deadline.arm(self.rules.response_header);
     }
 

@@ -58,12 +58,12 @@ pub struct Conn {
     pub local_peer: bool,
     /// Requests whose response has not ended.
     requests: Cell<usize>,
-    /// The latest request came with a body, which may not have been read to its end.
+    /// The latest request came with a body, whose end has not been seen.
     has_body: Cell<bool>,
 }
 
 impl Conn {
-    /// Notes whether the latest request came with a body.
+    /// Notes whether the latest request's body is still to come in, or has ended.
     pub fn note_body(&self, has_body: bool) {
         self.has_body.set(has_body);
     }
@@ -78,6 +78,10 @@ impl Conn {
     /// Whether this worker has its share of requests in flight.
     pub fn is_overloaded(&self, max_requests: usize) -> bool {
         self.worker.in_flight.get() >= max_requests.div_ceil(self.worker.workers)
+    }
+    /// The listener's port, if it has one.
+    pub fn port(&self) -> Option<u16> {
+        self.listening.port()
     }
     /// This process in `Via`.
     pub fn via(&self) -> &HeaderValue {
@@ -289,20 +293,29 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
         .with_upgrades();
     let mut closing = false;
     let ending = poll_fn(|cx| {
-        if !closing && conn.is_closing() {
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
+                let malformed = result
+                    .inspect_err(|error| count_malformed(&conn, error))
+                    .is_err();
+                return Poll::Ready(Ending::Done {
+                    unread: malformed || conn.has_body.get(),
+                });
+            }
+            if closing || !conn.is_closing() {
+                break;
+            }
+            // Only now: a request that has been read already is answered, whatever happens to the listener meanwhile.
             closing = true;
             Pin::new(&mut hyper).graceful_shutdown();
         }
-        if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
-            let malformed = result
-                .inspect_err(|error| count_malformed(&conn, error))
-                .is_err();
-            return Poll::Ready(Ending::Done {
-                unread: malformed || conn.has_body.get(),
-            });
-        }
         match phase.get() {
-            Phase::Request if conn.requests.get() == 0 && !flags.write_blocked.load(Relaxed) => {
+            // A body that is still coming in belongs to its request: a connection in the middle of one is not idle, and never parked.
+            Phase::Request
+                if conn.requests.get() == 0
+                    && !conn.has_body.get()
+                    && !flags.write_blocked.load(Relaxed) =>
+            {
                 flags.read.store(false, Relaxed);
                 flags.serving.store(false, Relaxed);
                 phase.set(Phase::Idle);

@@ -77,6 +77,7 @@ impl Exchange<'_> {
             limit: route.params.max_request_body,
             strip: Arc::clone(&route.strip_request),
             deadline: Rc::clone(self.deadline),
+            conn: Rc::clone(self.conn),
             idle: route.params.timeouts.idle,
             response_header: route.params.timeouts.response_header,
         });
@@ -221,13 +222,19 @@ impl Exchange<'_> {
             return Ok(Outgoing::Pooled(idle));
         }
         let checkout = if upgrade {
-            Dedicated::open(upstream, within)
+            Dedicated::open(upstream, within, &self.route.shard)
                 .await
                 .map(Outgoing::Dedicated)
         } else if fresh {
-            upstream.fresh(within).await.map(Outgoing::Pooled)
+            upstream
+                .fresh(within, &self.route.shard)
+                .await
+                .map(Outgoing::Pooled)
         } else {
-            upstream.checkout(within).await.map(Outgoing::Pooled)
+            upstream
+                .checkout(within, &self.route.shard)
+                .await
+                .map(Outgoing::Pooled)
         };
         let checkout = checkout.map_err(|error| self.unreachable(error))?;
         // That took time: the token may have expired meanwhile.
@@ -278,6 +285,16 @@ impl Exchange<'_> {
         // Into the map that is kept, which has room: the copy that is sent is made to measure and would have to grow.
         inject::authorization(&mut head.headers, token);
         let mut headers = head.headers.clone();
+        if !http2
+            && matches!(request.body(), RequestBody::Live(..))
+            && !headers.contains_key(header::CONTENT_LENGTH)
+        {
+            // Without it a body of a GET would be left out.
+            headers.insert(
+                header::TRANSFER_ENCODING,
+                HeaderValue::from_static("chunked"),
+            );
+        }
         if http2 {
             headers.remove(header::HOST);
             let mut target = uri::Parts::default();

@@ -11,6 +11,8 @@ pub struct Destination {
     pub host: Host,
     /// The request was in absolute form over HTTP/1.1: we are used as a forward proxy.
     pub absolute: bool,
+    /// The port that was named.
+    pub port: Option<u16>,
     /// It carries what only browsers send: [`check_origin`] must look.
     pub browser: bool,
     /// It carries `Via`.
@@ -193,24 +195,25 @@ fn destination(
         return Err(Problem::malformed("Host and :authority differ"));
     }
     // RFC 9112 section 3.2.2: the target's authority counts, the Host header does not.
-    let name = match (uri.authority(), host) {
+    let (name, port) = match (uri.authority(), host) {
         (Some(authority), _) => host_of(authority.as_str())?,
         (None, Some(host)) => host_of(host)?,
         // HTTP/1.0 may leave it out. No browser does, so there is no rebinding to fear.
-        (None, None) => "localhost",
+        (None, None) => ("localhost", None),
     };
     let host = Host::new(name).ok_or(Problem::malformed("the Host is too long"))?;
     Ok(Destination {
         host,
         absolute,
+        port,
         browser: fields.browser,
         via: fields.via,
         upgrade: fields.upgrade,
     })
 }
 
-/// The host of `host[:port]`.
-fn host_of(authority: &str) -> Result<&str, Problem> {
+/// The two of `host[:port]`.
+fn host_of(authority: &str) -> Result<(&str, Option<u16>), Problem> {
     const BAD: Problem = Problem::malformed("the Host (or :authority) is not host[:port]");
     if authority.contains('@') {
         return Err(Problem::malformed(
@@ -224,11 +227,17 @@ fn host_of(authority: &str) -> Result<&str, Problem> {
         }
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    let port_ok = port.is_empty()
-        || port
-            .strip_prefix(':')
-            .is_some_and(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()));
-    if host.is_empty() || !port_ok {
+    let port = match port {
+        "" | ":" => None,
+        port => {
+            let digits = port
+                .strip_prefix(':')
+                .filter(|p| p.bytes().all(|b| b.is_ascii_digit()))
+                .ok_or(BAD)?;
+            Some(digits.parse().map_err(|_| BAD)?)
+        }
+    };
+    if host.is_empty() {
         return Err(BAD);
     }
     // What is no registered name and no address must not reach a comparison.
@@ -240,7 +249,7 @@ fn host_of(authority: &str) -> Result<&str, Problem> {
     }) {
         return Err(BAD);
     }
-    Ok(host)
+    Ok((host, port))
 }
 
 /// Whether the host is one that a listener may always be called by.
@@ -278,7 +287,7 @@ pub fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Probl
 }
 
 /// Refuses a path that could mean another one to the upstream: dot segments always; where routing depends on the path (`scoped`), also encoded
-/// slashes and backslashes and empty segments. Nothing is normalised: a path goes out as it came in, or not at all.
+/// slashes and backslashes, empty segments, path parameters, and characters that are encoded without need (RFC 3986 section 2.3). Nothing is normalised: a path goes out as it came in, or not at all.
 ///
 /// # Errors
 /// The answer to give.
@@ -287,7 +296,8 @@ pub fn check_path(path: &str, scoped: bool) -> Result<(), Problem> {
     let mut suspicious = false;
     let mut before = 0;
     for b in path.bytes() {
-        suspicious |= b == b'%' || b == b'\\' || (before == b'/' && (b == b'.' || b == b'/'));
+        suspicious |=
+            b == b'%' || b == b';' || b == b'\\' || (before == b'/' && (b == b'.' || b == b'/'));
         before = b;
     }
     if !suspicious {
@@ -307,13 +317,27 @@ pub fn check_path(path: &str, scoped: bool) -> Result<(), Problem> {
     }
     if scoped {
         let lower = path.to_ascii_lowercase();
-        if lower.contains("%2f") || lower.contains("%5c") || path.contains("//") {
+        if lower.contains("%2f")
+            || lower.contains("%5c")
+            || path.contains("//")
+            || path.contains(';')
+            || encodes_unreserved(path)
+        {
             return Err(Problem::unsafe_path(
-                "routes here depend on the path, and %2F, %5C or // in it can be read in two ways",
+                "routes here depend on the path, and %2F, %5C, //, a `;`, or a letter, digit, `-`, `.`, `_` or `~` that is percent-encoded can be read in two ways",
             ));
         }
     }
     Ok(())
+}
+
+/// Whether a character that never needs it is percent-encoded: `/%61dmin` is `/admin` to some servers.
+fn encodes_unreserved(path: &str) -> bool {
+    path.split('%').skip(1).any(|rest| {
+        rest.get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            .is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
+    })
 }
 
 /// `.` or `..`, each dot possibly as `%2e`; a path parameter (`..;x`) counts too, since some servers drop it first.

@@ -224,7 +224,9 @@ fn ambiguous_paths_are_refused() {
         assert!(check_path(p, false).is_err(), "{p}");
         assert!(check_path(p, true).is_err(), "{p}");
     }
-    for p in ["//a", "/a//b", "/a%2Fb", "/a%5cb"] {
+    for p in [
+        "//a", "/a//b", "/a%2Fb", "/a%5cb", "/%61dmin", "/admin;x", "/%7Euser",
+    ] {
         assert!(check_path(p, false).is_ok(), "{p}");
         assert!(check_path(p, true).is_err(), "{p}");
     }
@@ -236,7 +238,7 @@ fn ambiguous_paths_are_refused() {
         "/a%20b",
         "/...",
         "/a/b..",
-        "/%2e%2e%2e",
+        "/%C3%A9",
     ] {
         assert!(check_path(p, true).is_ok(), "{p}");
     }

@@ -98,7 +98,8 @@ fn admit(conn: &Conn, parts: &Parts) -> Result<(Rc<Route>, bool), Problem> {
         guard::check_origin(&parts.headers, &params.allowed_origins)?;
     }
     let host = destination.host.as_str();
-    if !table.routes.names_host(host) && !guard::is_own_host(host, &params.allowed_hosts) {
+    let named = table.routes.names_host(host);
+    if !named && !guard::is_own_host(host, &params.allowed_hosts) {
         // Asked to forward to a place that no route names, a proxy has no route; called by a name that is not ours, it was reached by a trick.
         return Err(if destination.absolute {
             Problem::no_route()
@@ -115,6 +116,9 @@ fn admit(conn: &Conn, parts: &Parts) -> Result<(Rc<Route>, bool), Problem> {
         Matched::MethodNotAllowed => return Err(Problem::method_not_allowed()),
         Matched::None => return Err(Problem::no_route()),
     };
+    if destination.absolute && !is_forwardable(conn, route, &destination, named) {
+        return Err(Problem::no_route());
+    }
     guard::check_path(path, scoped)?;
     if let Some(limit) = route.params.max_request_body
         && content_length(&parts.headers).is_some_and(|length| length > limit)
@@ -131,6 +135,22 @@ fn admit(conn: &Conn, parts: &Parts) -> Result<(Rc<Route>, bool), Problem> {
         return Err(Problem::overloaded());
     }
     Ok((Rc::clone(route), destination.upgrade))
+}
+
+/// As a forward proxy, only what a route stands for is forwarded: its host at the port that `http://` means or that the upstream has, or this very
+/// listener. Another service of the pod, or another port of the host, has no route.
+fn is_forwardable(
+    conn: &Conn,
+    route: &Route,
+    destination: &guard::Destination,
+    named: bool,
+) -> bool {
+    let port = destination.port.unwrap_or(80);
+    if named {
+        port == 80 || port == route.params.upstream.port
+    } else {
+        conn.port() == Some(port)
+    }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

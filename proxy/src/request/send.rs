@@ -7,6 +7,7 @@ use super::{
     upstream::{Checkout, h1::H1Lease, h2::H2Lease},
 };
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use std::{
     future::poll_fn,
@@ -53,6 +54,7 @@ async fn h1(
     deadline: &Deadline,
 ) -> Result<(Response<Incoming>, Lease), SendError> {
     let reused = lease.reused;
+    lease.bodiless = request.body().is_end_stream();
     let Some(sender) = lease.sender() else {
         return Err(SendError::NotSent(Box::new(request)));
     };

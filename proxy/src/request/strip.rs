@@ -79,7 +79,9 @@ fn finish(headers: &mut HeaderMap, configured: &[HeaderName], trailers: bool) ->
 
 /// Takes one name out, and with `Connection` what it names. Returns whether it was a `TE` that accepts trailers.
 fn strip_one(headers: &mut HeaderMap, name: &HeaderName) -> bool {
-    let trailers = *name == header::TE && headers.get(header::TE).is_some_and(accepts_trailers);
+    // `Connection: TE` goes with `TE` (RFC 9110 section 10.1.4) and takes it out.
+    let last_sight_of_te = *name == header::TE || *name == header::CONNECTION;
+    let trailers = last_sight_of_te && headers.get(header::TE).is_some_and(accepts_trailers);
     if *name == header::CONNECTION {
         strip_named_by_connection(headers);
     }
@@ -207,6 +209,14 @@ mod tests {
         let mut m = map(&[("te", "deflate;q=0.5, Trailers")]);
         request(&mut m, &[]);
         assert_eq!(left(&m), ["te: trailers"]);
+        for fields in [
+            [("connection", "TE"), ("te", "trailers")],
+            [("te", "trailers"), ("connection", "TE")],
+        ] {
+            let mut m = map(&fields);
+            request(&mut m, &[]);
+            assert_eq!(left(&m), ["te: trailers"], "{fields:?}");
+        }
         let mut m = map(&[("te", "deflate")]);
         request(&mut m, &[]);
         assert!(m.is_empty());

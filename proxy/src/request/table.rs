@@ -184,7 +184,7 @@ impl Table {
             };
             let upstream = match known.or_else(kept) {
                 Some(upstream) => Rc::clone(upstream),
-                None => Upstream::new(Arc::clone(&route.upstream), Arc::clone(&shard)),
+                None => Upstream::new(Arc::clone(&route.upstream)),
             };
             if !table.upstreams.iter().any(|u| Rc::ptr_eq(u, &upstream)) {
                 table.upstreams.push(Rc::clone(&upstream));

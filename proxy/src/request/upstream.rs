@@ -30,9 +30,6 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-/// Streams on one HTTP/2 connection before another one is opened.
-const STREAMS_PER_CONNECTION: usize = 100;
-
 /// What is ready for use on every worker: names checked, roots loaded.
 #[derive(Debug)]
 pub struct UpstreamSetup {
@@ -172,14 +169,21 @@ pub struct Upstream {
     multiplexed: RefCell<Vec<Rc<H2Connection>>>,
     /// Connections open or being opened.
     open: Cell<usize>,
-    /// A connection or a place became free.
+    /// Connections being opened.
+    opening: Cell<usize>,
+    /// How often opening one has failed.
+    failures: Cell<u64>,
+    /// The last connection spoke HTTP/1.1: then each request needs one of its own.
+    is_h1: Cell<bool>,
+    /// No route leads here any more: what comes back is closed.
+    retired: Cell<bool>,
+    /// A connection or a place became free, or opening one has ended.
     freed: Notify,
-    shard: Arc<RouteShard>,
 }
 
 struct Idle {
     connection: Box<H1Connection>,
-    /// The sweep it was last seen by: reading a clock for each request would cost more than being a second off.
+    /// The sweep it was first seen by: reading a clock for each request would cost more than being a second off.
     since: Cell<Option<Instant>>,
 }
 
@@ -205,15 +209,23 @@ pub enum CheckoutError {
 }
 
 impl Upstream {
-    /// A pool without connections. `shard` counts them.
-    pub fn new(setup: Arc<UpstreamSetup>, shard: Arc<RouteShard>) -> Rc<Self> {
+    /// A pool without connections.
+    pub fn new(setup: Arc<UpstreamSetup>) -> Rc<Self> {
+        let is_h1 = match setup.params.http {
+            HttpVersions::Auto => !setup.params.tls,
+            HttpVersions::Http1 => true,
+            HttpVersions::Http2 => false,
+        };
         Rc::new(Self {
             setup,
             idle: RefCell::default(),
             multiplexed: RefCell::default(),
             open: Cell::new(0),
+            opening: Cell::new(0),
+            failures: Cell::new(0),
+            is_h1: Cell::new(is_h1),
+            retired: Cell::new(false),
             freed: Notify::new(),
-            shard,
         })
     }
 
@@ -241,32 +253,38 @@ impl Upstream {
         let multiplexed = self.multiplexed.borrow();
         let best = multiplexed
             .iter()
-            .filter(|c| c.is_usable())
+            .filter(|c| c.has_room())
             .min_by_key(|c| c.streams())?;
-        // A full connection serves only when no other may be opened.
-        if best.streams() < STREAMS_PER_CONNECTION
-            || self.open.get() >= self.setup.params.max_connections
-        {
-            return Some(Checkout::H2(best.lease(Rc::clone(self))));
-        }
-        None
+        Some(Checkout::H2(best.lease(Rc::clone(self))))
     }
 
-    /// A connection: an idle one, else a new one, else the next that becomes free; at the latest after `within`.
+    /// A connection: an idle one, else a new one, else the next that becomes free; at the latest after `within`. `shard` counts a new one.
     ///
     /// # Errors
     /// [`CheckoutError`].
-    pub async fn checkout(self: &Rc<Self>, within: Duration) -> Result<Checkout, CheckoutError> {
+    pub async fn checkout(
+        self: &Rc<Self>,
+        within: Duration,
+        shard: &Arc<RouteShard>,
+    ) -> Result<Checkout, CheckoutError> {
         let deadline = Instant::now() + within;
+        let failures = self.failures.get();
         loop {
             if let Some(checkout) = self.idle() {
                 return Ok(checkout);
             }
-            if self.open.get() < self.setup.params.max_connections {
-                return self.fresh(within).await;
+            // Many who come at once share the connection that the first one opens, if it can be shared; a failure sends each on its own way.
+            let share =
+                self.opening.get() > 0 && !self.is_h1.get() && self.failures.get() == failures;
+            if !share && self.open.get() < self.setup.params.max_connections {
+                return self.fresh(within, shard).await;
             }
             if timeout_at(deadline, self.freed.notified()).await.is_err() {
-                return Err(CheckoutError::Full);
+                return Err(if share {
+                    CheckoutError::Timeout
+                } else {
+                    CheckoutError::Full
+                });
             }
         }
     }
@@ -275,31 +293,36 @@ impl Upstream {
     ///
     /// # Errors
     /// [`CheckoutError`].
-    pub async fn fresh(self: &Rc<Self>, within: Duration) -> Result<Checkout, CheckoutError> {
-        let (stream, open) = self.open(&self.setup.target, within).await?;
+    pub async fn fresh(
+        self: &Rc<Self>,
+        within: Duration,
+        shard: &Arc<RouteShard>,
+    ) -> Result<Checkout, CheckoutError> {
+        let opening = Opening::new(self);
+        let (stream, open) = self.open(&self.setup.target, within, shard).await?;
         let h2 = match self.setup.params.http {
             HttpVersions::Auto => stream.alpn_h2(),
             HttpVersions::Http1 => false,
             HttpVersions::Http2 => true,
         };
         let io = TokioIo::new(stream);
-        if h2 {
+        let checkout = if h2 {
             let connection = H2Connection::handshake(io, open, Rc::downgrade(self))
                 .await
                 .map_err(CheckoutError::Handshake)?;
-            self.multiplexed.borrow_mut().push(Rc::clone(&connection));
-            // Those who wait for a place can share this connection.
-            self.freed.notify_waiters();
-            return Ok(Checkout::H2(connection.lease(Rc::clone(self))));
-        }
-        let connection = H1Connection::handshake(io, open)
-            .await
-            .map_err(CheckoutError::Handshake)?;
-        Ok(Checkout::H1(H1Lease::new(
-            Box::new(connection),
-            Rc::clone(self),
-            false,
-        )))
+            if !self.retired.get() {
+                self.multiplexed.borrow_mut().push(Rc::clone(&connection));
+            }
+            Checkout::H2(connection.lease(Rc::clone(self)))
+        } else {
+            let connection = H1Connection::handshake(io, open)
+                .await
+                .map_err(CheckoutError::Handshake)?;
+            Checkout::H1(H1Lease::new(Box::new(connection), Rc::clone(self), false))
+        };
+        self.is_h1.set(!h2);
+        opening.succeeded();
+        Ok(checkout)
     }
 
     /// An HTTP/1.1 connection outside of the pool, for an upgrade.
@@ -309,22 +332,24 @@ impl Upstream {
     pub async fn dedicated(
         self: &Rc<Self>,
         within: Duration,
+        shard: &Arc<RouteShard>,
     ) -> Result<(Stream, Open), CheckoutError> {
-        if self.open.get() >= self.setup.params.max_connections {
-            return Err(CheckoutError::Full);
-        }
-        self.open(&self.setup.target_h1, within).await
+        self.open(&self.setup.target_h1, within, shard).await
     }
 
     async fn open(
         self: &Rc<Self>,
         target: &Target,
         within: Duration,
+        shard: &Arc<RouteShard>,
     ) -> Result<(Stream, Open), CheckoutError> {
-        let open = Open::new(self);
+        if self.open.get() >= self.setup.params.max_connections {
+            return Err(CheckoutError::Full);
+        }
+        let open = Open::new(self, shard);
         let start = Instant::now();
         let result = timeout(within, dial::dial(target)).await;
-        self.shard.connect.observe(start.elapsed());
+        shard.connect.observe(start.elapsed());
         match result {
             Err(_) => Err(CheckoutError::Timeout),
             Ok(Err(error)) => Err(CheckoutError::Dial(error)),
@@ -334,7 +359,7 @@ impl Upstream {
 
     fn put_back(&self, connection: Box<H1Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.setup.params.max_idle_connections {
+        if !self.retired.get() && idle.len() < self.setup.params.max_idle_connections {
             idle.push(Idle {
                 connection,
                 since: Cell::new(None),
@@ -357,10 +382,13 @@ impl Upstream {
             .retain(|c| c.is_usable() && !c.close_if_idle(now, limit));
     }
 
-    /// Closes every idle connection, and lets the others end with their requests.
+    /// Closes every idle connection, now and from now on, and lets the others end with their requests.
     pub fn retire(&self) {
-        self.idle.borrow_mut().clear();
-        self.multiplexed.borrow_mut().clear();
+        self.retired.set(true);
+        // Dropped after the borrows: a connection's end comes back here.
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        let multiplexed = std::mem::take(&mut *self.multiplexed.borrow_mut());
+        drop((idle, multiplexed));
     }
 
     fn forget(&self, connection: &H2Connection) {
@@ -370,21 +398,57 @@ impl Upstream {
     }
 }
 
+/// One attempt to open a connection that others may be waiting for.
+struct Opening<'a> {
+    upstream: &'a Upstream,
+    succeeded: bool,
+}
+
+impl<'a> Opening<'a> {
+    fn new(upstream: &'a Upstream) -> Self {
+        upstream.opening.set(upstream.opening.get() + 1);
+        Self {
+            upstream,
+            succeeded: false,
+        }
+    }
+
+    fn succeeded(mut self) {
+        self.succeeded = true;
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.upstream.opening.set(self.upstream.opening.get() - 1);
+        if !self.succeeded {
+            self.upstream.failures.set(self.upstream.failures.get() + 1);
+        }
+        self.upstream.freed.notify_waiters();
+    }
+}
+
 /// One open connection's place under the limit.
-pub struct Open(Rc<Upstream>);
+pub struct Open {
+    upstream: Rc<Upstream>,
+    shard: Arc<RouteShard>,
+}
 
 impl Open {
-    fn new(upstream: &Rc<Upstream>) -> Self {
+    fn new(upstream: &Rc<Upstream>, shard: &Arc<RouteShard>) -> Self {
         upstream.open.set(upstream.open.get() + 1);
-        upstream.shard.connections.add(1);
-        Self(Rc::clone(upstream))
+        shard.connections.add(1);
+        Self {
+            upstream: Rc::clone(upstream),
+            shard: Arc::clone(shard),
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.shard.connections.sub(1);
-        self.0.freed.notify_one();
+        self.upstream.open.set(self.upstream.open.get() - 1);
+        self.shard.connections.sub(1);
+        self.upstream.freed.notify_one();
     }
 }

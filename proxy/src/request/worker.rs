@@ -61,6 +61,7 @@ pub struct Worker {
 /// One listener on one worker.
 pub struct Listening {
     table: RefCell<Rc<ListenerTable>>,
+    port: Option<u16>,
     closing: Cell<bool>,
     closed: Notify,
 }
@@ -69,6 +70,11 @@ impl Listening {
     /// Its routes as of now.
     pub fn table(&self) -> Rc<ListenerTable> {
         Rc::clone(&self.table.borrow())
+    }
+
+    /// Its port, if it has one.
+    pub fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// Whether its connections should end when they can.
@@ -163,6 +169,8 @@ impl Workers {
                     listening: RefCell::default(),
                 };
                 runtime.block_on(Rc::new(worker).run(receiver, heartbeat));
+                // A resolver that hangs must not hold up the end.
+                runtime.shutdown_background();
             };
             let thread = thread::Builder::new()
                 .name(format!("worker-{id}"))
@@ -295,6 +303,15 @@ impl Worker {
         plan: &Plan,
         listeners: Vec<(ListenAddr, Listener)>,
     ) -> io::Result<()> {
+        // All that can fail comes before anything is changed.
+        let mut bound = Vec::with_capacity(listeners.len());
+        for (addr, listener) in listeners {
+            let port = match listener.local_addr() {
+                ListenAddr::Tcp(addr) => Some(addr.port()),
+                ListenAddr::Unix(_) => None,
+            };
+            bound.push((addr, port, listener.into_tokio()?));
+        }
         let table = Table::new(plan, self.id, &self.metrics, &self.table.borrow());
         self.listening
             .borrow_mut()
@@ -308,12 +325,13 @@ impl Worker {
                     false
                 }
             });
-        for (addr, listener) in listeners {
+        for (addr, port, listener) in bound {
             let Some(now) = table.listeners.get(&addr) else {
                 continue;
             };
             let listening = Rc::new(Listening {
                 table: RefCell::new(Rc::clone(now)),
+                port,
                 closing: Cell::new(false),
                 closed: Notify::new(),
             });
@@ -321,7 +339,7 @@ impl Worker {
                 .borrow_mut()
                 .insert(addr, Rc::clone(&listening));
             drop(tokio::task::spawn_local(
-                Rc::clone(self).accept(listener.into_tokio()?, listening),
+                Rc::clone(self).accept(listener, listening),
             ));
         }
         *self.table.borrow_mut() = table;

@@ -2,6 +2,7 @@
 //! upstream agrees.
 
 use super::{CheckoutError, Upstream};
+use crate::metrics::request::RouteShard;
 use crate::request::{
     body::{Lease, RequestBody},
     send::SendError,
@@ -10,7 +11,7 @@ use crate::request::{
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 /// The end that sends.
 pub struct Dedicated(http1::SendRequest<RequestBody>);
@@ -20,8 +21,12 @@ impl Dedicated {
     ///
     /// # Errors
     /// [`CheckoutError`].
-    pub async fn open(upstream: &Rc<Upstream>, within: Duration) -> Result<Self, CheckoutError> {
-        let (stream, open) = upstream.dedicated(within).await?;
+    pub async fn open(
+        upstream: &Rc<Upstream>,
+        within: Duration,
+        shard: &Arc<RouteShard>,
+    ) -> Result<Self, CheckoutError> {
+        let (stream, open) = upstream.dedicated(within, shard).await?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(CheckoutError::Handshake)?;

@@ -68,6 +68,8 @@ pub struct H1Lease {
     upstream: Rc<Upstream>,
     /// It has served a request before: the upstream may be closing it this very moment.
     pub reused: bool,
+    /// The request has no body.
+    pub bodiless: bool,
 }
 
 impl H1Lease {
@@ -76,6 +78,7 @@ impl H1Lease {
             connection: Some(connection),
             upstream,
             reused,
+            bodiless: false,
         }
     }
 
@@ -94,9 +97,11 @@ impl H1Lease {
     /// Back to the pool. Whether it can serve again is seen when it is asked for. Without this it is closed: dropping a connection in
     /// mid-response is how a request is cancelled.
     pub fn give_back(&mut self) {
-        if let Some(connection) = self.connection.take()
+        if let Some(mut connection) = self.connection.take()
             && !connection.over
             && !connection.sender.is_closed()
+            // A request whose body is still going out is not over, even if its response is.
+            && (self.bodiless || connection.is_usable())
         {
             connection.waker.mute();
             self.upstream.put_back(connection);

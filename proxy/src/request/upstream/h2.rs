@@ -6,6 +6,8 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     cell::Cell,
+    future::poll_fn,
+    pin::Pin,
     rc::{Rc, Weak},
     time::Duration,
 };
@@ -13,6 +15,8 @@ use tokio::time::Instant;
 
 /// A ping after this long without a frame, so that a connection that died silently is found before a request needs it.
 const PING_AFTER: Duration = Duration::from_secs(20);
+/// Streams on one connection before another one is opened, whatever the upstream would take.
+const STREAMS_PER_CONNECTION: usize = 100;
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Spawns hyper's HTTP/2 tasks on the worker's own thread.
@@ -29,6 +33,8 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
 pub struct H2Connection {
     sender: SendRequest<RequestBody>,
     streams: Cell<usize>,
+    /// What the upstream takes at once.
+    max_streams: Rc<Cell<usize>>,
     idle_since: Cell<Instant>,
 }
 
@@ -42,7 +48,7 @@ impl H2Connection {
         open: Open,
         upstream: Weak<Upstream>,
     ) -> Result<Rc<Self>, hyper::Error> {
-        let (sender, driver) = http2::Builder::new(LocalExecutor)
+        let (sender, mut driver) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .adaptive_window(true)
             .keep_alive_interval(PING_AFTER)
@@ -50,14 +56,21 @@ impl H2Connection {
             .max_header_list_size(64 * 1024)
             .handshake(io)
             .await?;
+        let max_streams = Rc::new(Cell::new(driver.current_max_send_streams()));
         let connection = Rc::new(Self {
             sender,
             streams: Cell::new(0),
+            max_streams: Rc::clone(&max_streams),
             idle_since: Cell::new(Instant::now()),
         });
         let itself = Rc::downgrade(&connection);
         drop(tokio::task::spawn_local(async move {
-            if let Err(error) = driver.await {
+            let driven = poll_fn(|cx| {
+                let polled = Pin::new(&mut driver).poll(cx);
+                max_streams.set(driver.current_max_send_streams());
+                polled
+            });
+            if let Err(error) = driven.await {
                 tracing::debug!(error = %sidecar_runtime::telemetry::chain(&error), "HTTP/2 connection to the upstream ended");
             }
             drop(open);
@@ -71,6 +84,11 @@ impl H2Connection {
     /// Whether another request may be sent.
     pub fn is_usable(&self) -> bool {
         !self.sender.is_closed()
+    }
+
+    /// Whether another request would be sent at once: one that has to queue for a stream might go out after its token has expired.
+    pub fn has_room(&self) -> bool {
+        self.is_usable() && self.streams.get() < self.max_streams.get().min(STREAMS_PER_CONNECTION)
     }
 
     /// Requests whose response has not ended.
