@@ -26,6 +26,8 @@ mod request_pool;
 #[cfg(test)]
 mod request_raw;
 #[cfg(test)]
+mod request_reload;
+#[cfg(test)]
 mod request_replay;
 #[cfg(test)]
 mod request_route;
