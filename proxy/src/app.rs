@@ -11,7 +11,7 @@ use crate::{
         table::{CredentialHandle, Plan, PlanError, Prepared},
         worker::{Workers, WorkersError},
     },
-    token::{BuildError, Deps, TokenFlow},
+    token::{TokenFlow, TokenFlowError},
 };
 use http::HeaderValue;
 use metrics::{AppMetrics, Series};
@@ -39,8 +39,6 @@ use tokio::{
 /// Reads the configuration anew, for a reload.
 pub type Reload = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send>;
 
-/// Why a credential is always there.
-const CHECKED: &str = "`config` refuses a route whose credential is not configured";
 /// How often the configuration file is looked at.
 const CONFIG_POLL: Duration = Duration::from_secs(1);
 /// The control thread must come round at least this often, or /livez says so.
@@ -66,7 +64,7 @@ pub enum AppError {
     Plan(#[from] PlanError),
     /// A credential could not be set up.
     #[error(transparent)]
-    Token(#[from] BuildError),
+    Token(#[from] TokenFlowError),
     /// A worker failed.
     #[error(transparent)]
     Workers(#[from] WorkersError),
@@ -161,14 +159,10 @@ impl App {
         let workers = Workers::start(workers, &request, &liveness, &via)?;
         let tokens = TokenFlow::start(
             config.token.clone(),
-            Deps {
-                clock: clock.clone(),
-                readiness: readiness.clone(),
-                metrics: token,
-                seed: fastrand::u64(..),
-            },
-        )
-        .await?;
+            clock.clone(),
+            readiness.clone(),
+            token,
+        )?;
         let plan = plan(prepared, &tokens);
         let stop_admin = std::sync::Arc::new(Notify::new());
         let stop = std::sync::Arc::clone(&stop_admin);
@@ -259,7 +253,6 @@ impl App {
             .map_err(|e| chain(&e).to_string())?;
         self.tokens
             .apply(config.token.clone())
-            .await
             .map_err(|e| chain(&e).to_string())?;
         let plan = plan(prepared, &self.tokens);
         self.workers
@@ -296,14 +289,15 @@ impl App {
                 "stopped: requests in flight did not finish before the deadline and are cut off"
             ),
         }
+        self.tokens.stop();
         self.stop_admin.notify_one();
     }
 }
 
 fn plan(prepared: Prepared, tokens: &TokenFlow) -> Plan {
-    prepared.plan(|credential| CredentialHandle {
-        slot: tokens.slot(credential).expect(CHECKED),
-        unavailable: tokens.unavailable(credential).expect(CHECKED),
+    prepared.plan(|credential| {
+        let (slot, unavailable) = tokens.handle(credential);
+        CredentialHandle { slot, unavailable }
     })
 }
 

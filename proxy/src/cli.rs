@@ -47,8 +47,11 @@ struct Arguments {
     /// Without a file: where requests go
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
-    /// Without a file: the scope of the access token, such as https://management.azure.com/.default
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(
+        long,
+        value_name = "SCOPE",
+        help = "Without a file: the scope of the access token, such as https://management.azure.com/.default"
+    )]
     scope: Option<String>,
     /// Where routes without a listener of their own are served: IP:PORT or unix:/PATH [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]

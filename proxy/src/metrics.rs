@@ -1,4 +1,5 @@
 //! Every series the sidecar exports, built from a `Registry` that is passed in. No global state, no label a caller can make grow.
 
+pub mod reference;
 pub mod request;
 pub mod token;

@@ -5,3 +5,6 @@ pub mod dial;
 pub mod guard;
 pub mod proxy;
 pub mod tls;
+
+#[cfg(test)]
+pub(crate) mod raw_server;

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod challenge;
 pub mod conn;
+pub mod exchange;
 pub mod guard;
 pub mod handle;
 pub mod inject;

@@ -23,7 +23,7 @@ use params::{
 use prometheus::IntCounter;
 use renew::Renewer;
 use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};
-use slot::Slot;
+use slot::{Activity, Slot};
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -32,22 +32,9 @@ use std::{
 use tokio::task::JoinHandle;
 use tracing::info;
 
-/// What the token flow needs from outside.
-#[derive(Clone)]
-pub struct Deps {
-    /// Wall-clock time.
-    pub clock: Clock,
-    /// Where each subject token and credential has a condition.
-    pub readiness: Readiness,
-    /// Its series.
-    pub metrics: TokenMetrics,
-    /// Different in each pod: spreads renewals.
-    pub seed: u64,
-}
-
 /// Why the token flow cannot be built as configured.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub enum TokenFlowError {
     /// A credential's authority cannot be set up.
     #[error("credential `{credential}`")]
     Authority {
@@ -71,7 +58,11 @@ pub enum BuildError {
 
 /// The running token flow.
 pub struct TokenFlow {
-    deps: Deps,
+    clock: Clock,
+    readiness: Readiness,
+    metrics: TokenMetrics,
+    /// Differs from pod to pod: spreads renewals.
+    seed: u64,
     subjects: HashMap<Arc<str>, RunningSubject>,
     credentials: HashMap<Arc<str>, RunningCredential>,
 }
@@ -79,7 +70,7 @@ pub struct TokenFlow {
 struct RunningSubject {
     params: SubjectTokenParams,
     file: Arc<SubjectFile>,
-    task: Task,
+    _task: Task,
 }
 
 struct RunningCredential {
@@ -88,25 +79,11 @@ struct RunningCredential {
     subjects: Vec<SubjectTokenParams>,
     slot: Arc<Slot>,
     metrics: Arc<CredentialMetrics>,
-    task: Task,
+    _task: Task,
 }
 
 /// A task that ends with its owner.
 struct Task(JoinHandle<()>);
-
-impl Task {
-    /// Ends the task, and waits until what it held is dropped.
-    async fn end(&mut self) {
-        self.0.abort();
-        if let Err(error) = (&mut self.0).await
-            && error.is_panic()
-        {
-            tracing::error!(
-                "a task of the token flow had ended by a defect; it is started anew or gone now"
-            );
-        }
-    }
-}
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -116,30 +93,39 @@ impl Drop for Task {
 
 /// An exchanger that is ready to run.
 enum Built {
-    Entra(EntraExchanger),
-    TokenExchange(TokenExchanger),
+    Entra(Box<EntraExchanger>),
+    TokenExchange(Box<TokenExchanger>),
 }
 
 impl TokenFlow {
-    /// Starts everything. Needs a tokio runtime around it. The files need not exist yet.
+    /// Starts everything: a condition in `readiness` and children in `metrics` for each subject token and each credential. Needs a tokio
+    /// runtime around it. The files need not exist yet.
     ///
     /// # Errors
-    /// [`BuildError`]; then nothing runs.
-    pub async fn start(params: TokenParams, deps: Deps) -> Result<Self, BuildError> {
+    /// [`TokenFlowError`]; then nothing runs.
+    pub fn start(
+        params: TokenParams,
+        clock: Clock,
+        readiness: Readiness,
+        metrics: TokenMetrics,
+    ) -> Result<Self, TokenFlowError> {
         let mut flow = Self {
-            deps,
+            clock,
+            readiness,
+            metrics,
+            seed: fastrand::u64(..),
             subjects: HashMap::new(),
             credentials: HashMap::new(),
         };
-        flow.apply(params).await?;
+        flow.apply(params)?;
         Ok(flow)
     }
 
     /// Goes over to other parameters. What is unchanged keeps its slot, its token and its task.
     ///
     /// # Errors
-    /// [`BuildError`]; then everything runs on as before.
-    pub async fn apply(&mut self, params: TokenParams) -> Result<(), BuildError> {
+    /// [`TokenFlowError`]; then everything runs on as before.
+    pub fn apply(&mut self, params: TokenParams) -> Result<(), TokenFlowError> {
         let mut to_start = Vec::new();
         let mut keep = Vec::new();
         // All that can fail comes before anything is touched.
@@ -165,57 +151,55 @@ impl TokenFlow {
             .cloned()
             .collect();
         for name in gone {
-            if let Some(mut running) = self.credentials.remove(&name) {
-                running.task.end().await;
-                info!(credential = %name, "credential stopped");
-            }
+            self.credentials.remove(&name);
+            info!(credential = %name, "credential stopped");
         }
-        self.apply_subjects(params.subject_tokens).await;
+        self.apply_subjects(params.subject_tokens);
         for (credential, subjects, built) in to_start {
             self.start_credential(credential, subjects, built);
         }
         Ok(())
     }
 
-    /// The slot of a credential.
-    pub fn slot(&self, name: &str) -> Option<Arc<Slot>> {
-        self.credentials.get(name).map(|c| Arc::clone(&c.slot))
-    }
-
-    /// The counter of requests that found no valid token of a credential; the request flow adds to it.
-    pub fn unavailable(&self, name: &str) -> Option<IntCounter> {
-        self.credentials
-            .get(name)
-            .map(|c| c.metrics.unavailable().clone())
+    /// A credential's slot, and the counter (`token_unavailable_total`) that the request flow adds to when it finds no token there. For a
+    /// name that is not configured, a slot that never has a token.
+    pub fn handle(&self, name: &str) -> (Arc<Slot>, IntCounter) {
+        match self.credentials.get(name) {
+            Some(running) => (
+                Arc::clone(&running.slot),
+                running.metrics.unavailable().clone(),
+            ),
+            None => {
+                let slot = Slot::new(name.into());
+                slot.publish(Activity::Stopped);
+                (slot, self.metrics.unattached())
+            }
+        }
     }
 
     /// Ends every task. Slots keep their tokens until they expire, for requests that are still under way.
-    pub async fn stop(mut self) {
-        for running in self.credentials.values_mut() {
-            running.task.end().await;
-        }
-        for running in self.subjects.values_mut() {
-            running.task.end().await;
-        }
+    pub fn stop(&mut self) {
+        self.credentials.clear();
+        self.subjects.clear();
     }
 
-    fn build(&self, credential: &CredentialParams) -> Result<Built, BuildError> {
-        let clock = self.deps.clock.clone();
+    fn build(&self, credential: &CredentialParams) -> Result<Built, TokenFlowError> {
+        let clock = self.clock.clone();
         match &credential.grant {
             GrantParams::EntraClientAssertion(p) => {
-                EntraExchanger::new(p.clone(), clock).map(Built::Entra)
+                EntraExchanger::new(p.clone(), clock).map(|e| Built::Entra(Box::new(e)))
             }
             GrantParams::TokenExchange(p) => {
-                TokenExchanger::new(p.clone(), clock).map(Built::TokenExchange)
+                TokenExchanger::new(p.clone(), clock).map(|e| Built::TokenExchange(Box::new(e)))
             }
         }
-        .map_err(|source| BuildError::Authority {
+        .map_err(|source| TokenFlowError::Authority {
             credential: Arc::clone(&credential.name),
             source,
         })
     }
 
-    async fn apply_subjects(&mut self, wanted: Vec<SubjectTokenParams>) {
+    fn apply_subjects(&mut self, wanted: Vec<SubjectTokenParams>) {
         let gone: Vec<_> = self
             .subjects
             .iter()
@@ -223,9 +207,7 @@ impl TokenFlow {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in gone {
-            if let Some(mut running) = self.subjects.remove(&name) {
-                running.task.end().await;
-            }
+            self.subjects.remove(&name);
         }
         for params in wanted {
             if self.subjects.contains_key(&params.name) {
@@ -234,16 +216,19 @@ impl TokenFlow {
             let file = SubjectFile::new(
                 Arc::clone(&params.name),
                 params.file.clone(),
-                self.deps.clock.clone(),
-                self.deps
-                    .readiness
+                self.clock.clone(),
+                self.readiness
                     .register(format!("subject token {}", params.name)),
-                self.deps.metrics.subject_token(&params.name),
+                self.metrics.subject_token(&params.name),
             );
             let task = Task(spawn("subject_token", Arc::clone(&file).run()));
             self.subjects.insert(
                 Arc::clone(&params.name),
-                RunningSubject { params, file, task },
+                RunningSubject {
+                    params,
+                    file,
+                    _task: task,
+                },
             );
         }
     }
@@ -256,27 +241,27 @@ impl TokenFlow {
     ) {
         let name = Arc::clone(&params.name);
         let slot = Slot::new(Arc::clone(&name));
-        let metrics = Arc::new(self.deps.metrics.credential(&name));
+        let metrics = Arc::new(self.metrics.credential(&name));
         let sources = subjects
             .iter()
             .filter_map(|s| self.subjects.get(&s.name))
             .map(|s| s.file.source())
             .collect();
         let mut hasher = DefaultHasher::new();
-        (self.deps.seed, &*name).hash(&mut hasher);
+        (self.seed, &*name).hash(&mut hasher);
         let renewer = Renewer {
             slot: Arc::clone(&slot),
             exchanger: (),
             subjects: sources,
             exchange_timeout: params.exchange_timeout,
-            clock: self.deps.clock.clone(),
-            condition: self.deps.readiness.register(format!("credential {name}")),
+            clock: self.clock.clone(),
+            condition: self.readiness.register(format!("credential {name}")),
             metrics: Arc::clone(&metrics),
             seed: hasher.finish(),
         };
         let task = Task(match built {
-            Built::Entra(e) => spawn("renewer", renewer.with(e).run()),
-            Built::TokenExchange(e) => spawn("renewer", renewer.with(e).run()),
+            Built::Entra(e) => spawn("renewer", renewer.with(*e).run()),
+            Built::TokenExchange(e) => spawn("renewer", renewer.with(*e).run()),
         });
         self.credentials.insert(
             name,
@@ -285,7 +270,7 @@ impl TokenFlow {
                 subjects,
                 slot,
                 metrics,
-                task,
+                _task: task,
             },
         );
     }
@@ -295,7 +280,7 @@ impl TokenFlow {
 fn resolve(
     credential: &CredentialParams,
     all: &[SubjectTokenParams],
-) -> Result<Vec<SubjectTokenParams>, BuildError> {
+) -> Result<Vec<SubjectTokenParams>, TokenFlowError> {
     let mut names: Vec<&Arc<str>> = match &credential.grant {
         GrantParams::EntraClientAssertion(p) => vec![&p.subject_token],
         GrantParams::TokenExchange(p) => {
@@ -317,7 +302,7 @@ fn resolve(
             all.iter()
                 .find(|s| s.name == *name)
                 .cloned()
-                .ok_or_else(|| BuildError::UnknownSubjectToken {
+                .ok_or_else(|| TokenFlowError::UnknownSubjectToken {
                     credential: Arc::clone(&credential.name),
                     subject_token: Arc::clone(name),
                 })

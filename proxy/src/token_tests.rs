@@ -1,1 +1,327 @@
-//! Tests.
+//! The token flow as a whole: files, exchanges over loopback, reload, readiness, metrics.
+
+use super::*;
+use crate::{
+    net::raw_server::{RawServer, reply},
+    token::{
+        file::tests::TestDir,
+        params::{AuthorityParams, EntraClientAssertionParams, TokenExchangeParams},
+        slot::Injectable,
+        subject::tests::jwt,
+    },
+};
+use prometheus::Registry;
+use std::{path::PathBuf, time::Duration};
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+const FAR: u64 = 100_000_000_000;
+const OK: &str = r#"{"access_token":"issued","token_type":"Bearer","expires_in":3600}"#;
+
+fn subject(name: &str, file: PathBuf) -> SubjectTokenParams {
+    SubjectTokenParams {
+        name: name.into(),
+        file,
+    }
+}
+
+fn exchanged(name: &str, endpoint: Url) -> CredentialParams {
+    CredentialParams {
+        name: name.into(),
+        grant: GrantParams::TokenExchange(TokenExchangeParams {
+            token_endpoint: endpoint,
+            subject_token: "pod".into(),
+            subject_token_type: "urn:ietf:params:oauth:token-type:jwt".into(),
+            requested_token_type: None,
+            audience: vec![],
+            resource: vec![],
+            scope: None,
+            actor_token: None,
+            client_authentication: ClientAuthentication::None { client_id: None },
+            parameters: vec![],
+            authority: AuthorityParams::default(),
+        }),
+        exchange_timeout: Duration::from_secs(10),
+    }
+}
+
+struct Bench {
+    dir: TestDir,
+    readiness: Readiness,
+    registry: Registry,
+    metrics: TokenMetrics,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let registry = Registry::new();
+        let metrics = TokenMetrics::register(&registry).unwrap();
+        Self {
+            dir: TestDir::new(),
+            readiness: Readiness::new(),
+            registry,
+            metrics,
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("token")
+    }
+
+    fn write(&self, id: &str) {
+        std::fs::write(self.file(), jwt(FAR, id)).unwrap();
+    }
+
+    fn params(&self, credentials: Vec<CredentialParams>) -> TokenParams {
+        TokenParams {
+            subject_tokens: vec![subject("pod", self.file())],
+            credentials,
+        }
+    }
+
+    fn start(&self, params: TokenParams) -> Result<TokenFlow, TokenFlowError> {
+        TokenFlow::start(
+            params,
+            Clock::system(),
+            self.readiness.clone(),
+            self.metrics.clone(),
+        )
+    }
+
+    fn shown(&self) -> String {
+        prometheus::TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap()
+    }
+}
+
+/// Waits for a token, also where the slot answers "not now" at once.
+async fn token(slot: &Slot) -> Injectable {
+    timeout(Duration::from_secs(20), async {
+        loop {
+            match slot.wait(Instant::now() + Duration::from_secs(5)).await {
+                Ok(found) => return found,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    })
+    .await
+    .expect("a token")
+}
+
+#[tokio::test]
+async fn a_file_that_comes_late_becomes_a_token_and_readiness_tells_the_story() {
+    let server = RawServer::json(OK).await;
+    let bench = Bench::new();
+    let flow = bench
+        .start(bench.params(vec![exchanged("orders", server.url())]))
+        .unwrap();
+    let (slot, unavailable) = flow.handle("orders");
+    assert!(slot.load(Instant::now()).is_none());
+    let names: Vec<_> = bench
+        .readiness
+        .report()
+        .conditions
+        .into_iter()
+        .map(|c| (c.name, c.ready))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("credential orders".to_owned(), false),
+            ("subject token pod".to_owned(), false)
+        ]
+    );
+    bench.write("a");
+    assert_eq!(token(&slot).await.header, "Bearer issued");
+    assert!(bench.readiness.report().ready);
+    assert!(
+        server
+            .form(0)
+            .iter()
+            .any(|(n, v)| n == "subject_token" && *v == jwt(FAR, "a"))
+    );
+    unavailable.inc();
+    assert!(
+        bench
+            .shown()
+            .contains(r#"token_sidecar_token_unavailable_total{credential="orders"} 1"#)
+    );
+    // No series and no reason shows a token.
+    let told = format!("{} {:?}", bench.shown(), bench.readiness.report());
+    assert!(
+        !told.contains("issued\"") && !told.contains("eyJ"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn reload_keeps_what_is_unchanged_stops_what_is_gone_and_starts_what_is_new() {
+    let server = RawServer::json(OK).await;
+    let bench = Bench::new();
+    bench.write("a");
+    let (a, b, c) = (
+        exchanged("a", server.url()),
+        exchanged("b", server.url()),
+        exchanged("c", server.url()),
+    );
+    let mut flow = bench.start(bench.params(vec![a.clone(), b])).unwrap();
+    let (slot_a, _) = flow.handle("a");
+    let (slot_b, _) = flow.handle("b");
+    let first = token(&slot_a).await;
+    token(&slot_b).await;
+    flow.apply(bench.params(vec![a.clone(), c.clone()]))
+        .unwrap();
+    let (kept, _) = flow.handle("a");
+    assert!(Arc::ptr_eq(&kept, &slot_a));
+    assert_eq!(kept.load(Instant::now()).unwrap().serial, first.serial);
+    token(&flow.handle("c").0).await;
+    // Requests that still hold the old slot finish with its token; nobody renews it.
+    assert!(slot_b.load(Instant::now()).is_some());
+    assert_eq!(server.requests().len(), 3);
+    let names: Vec<_> = bench
+        .readiness
+        .report()
+        .conditions
+        .into_iter()
+        .map(|c| c.name)
+        .collect();
+    assert_eq!(names, ["credential a", "credential c", "subject token pod"]);
+    assert!(!bench.shown().contains(r#"credential="b""#));
+    // A change of the credential itself starts it anew: the old token may be for another audience.
+    let mut changed = a.clone();
+    if let GrantParams::TokenExchange(p) = &mut changed.grant {
+        p.audience = vec!["other".into()];
+    }
+    flow.apply(bench.params(vec![changed, c.clone()])).unwrap();
+    let (fresh, _) = flow.handle("a");
+    assert!(!Arc::ptr_eq(&fresh, &slot_a));
+    token(&fresh).await;
+    assert!(
+        server
+            .form(3)
+            .contains(&("audience".into(), "other".into()))
+    );
+    assert!(
+        bench
+            .shown()
+            .contains(r#"exchanges_total{credential="a",error="",result="success"}"#)
+    );
+    flow.stop();
+    let (gone, _) = flow.handle("a");
+    assert_eq!(
+        &*gone
+            .wait(Instant::now() + Duration::from_secs(5))
+            .await
+            .unwrap_err()
+            .reason,
+        "credential_removed"
+    );
+}
+
+#[tokio::test]
+async fn a_reload_that_cannot_be_built_changes_nothing() {
+    let server = RawServer::json(OK).await;
+    let bench = Bench::new();
+    bench.write("a");
+    let good = exchanged("a", server.url());
+    let mut flow = bench.start(bench.params(vec![good.clone()])).unwrap();
+    let (slot, _) = flow.handle("a");
+    token(&slot).await;
+
+    let mut no_ca = exchanged("b", Url::parse("https://sts.example.com/").unwrap());
+    if let GrantParams::TokenExchange(p) = &mut no_ca.grant {
+        p.authority.ca_file = Some("/nonexistent/ca.pem".into());
+    }
+    let error = flow.apply(bench.params(vec![no_ca])).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        error.to_string().contains("`b`") && source.contains("/nonexistent/ca.pem"),
+        "{source}"
+    );
+
+    let unknown = TokenParams {
+        subject_tokens: vec![],
+        credentials: vec![good],
+    };
+    let error = flow.apply(unknown).unwrap_err().to_string();
+    assert!(
+        error.contains("`pod`") && error.contains("subjectTokens"),
+        "{error}"
+    );
+
+    assert!(Arc::ptr_eq(&flow.handle("a").0, &slot));
+    assert!(bench.readiness.report().ready);
+}
+
+#[tokio::test]
+async fn a_hung_authority_delays_no_other_credential() {
+    // Accepts and never answers: nobody accepts from the backlog.
+    let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/", hung.local_addr().unwrap())).unwrap();
+    let server = RawServer::json(OK).await;
+    let bench = Bench::new();
+    bench.write("a");
+    let mut waits = exchanged("waits", url.clone());
+    waits.exchange_timeout = Duration::from_secs(3600);
+    let entra = CredentialParams {
+        name: "entra".into(),
+        grant: GrantParams::EntraClientAssertion(EntraClientAssertionParams {
+            authority_host: url,
+            tenant_id: "t".into(),
+            client_id: "c".into(),
+            scope: "s/.default".into(),
+            subject_token: "pod".into(),
+            authority: AuthorityParams::default(),
+        }),
+        exchange_timeout: Duration::from_secs(3600),
+    };
+    let flow = bench
+        .start(bench.params(vec![waits, entra, exchanged("quick", server.url())]))
+        .unwrap();
+    token(&flow.handle("quick").0).await;
+    assert!(flow.handle("waits").0.load(Instant::now()).is_none());
+    assert!(flow.handle("entra").0.load(Instant::now()).is_none());
+}
+
+#[tokio::test]
+async fn a_slow_body_ends_with_the_exchanges_timeout_and_a_huge_one_at_the_cap() {
+    // 10 MB, or a body that never ends.
+    let server = RawServer::start(|_| reply("200 OK", "", &"x".repeat(10 * 1024 * 1024))).await;
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slow_url = Url::parse(&format!("http://{}/", slow.local_addr().unwrap())).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            let (mut stream, _) = slow.accept().await.unwrap();
+            crate::net::raw_server::read_request(&mut stream).await;
+            tokio::io::AsyncWriteExt::write_all(
+                &mut stream,
+                b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{\"access_token\":",
+            )
+            .await
+            .unwrap();
+            held.push(stream);
+        }
+    });
+    let bench = Bench::new();
+    bench.write("a");
+    let mut trickle = exchanged("slow", slow_url);
+    trickle.exchange_timeout = Duration::from_millis(300);
+    let _flow = bench
+        .start(bench.params(vec![trickle, exchanged("huge", server.url())]))
+        .unwrap();
+    timeout(Duration::from_secs(20), async {
+        let seen = |series: &str| bench.shown().contains(series);
+        while !(seen(r#"exchanges_total{credential="slow",error="timeout",result="failure"}"#)
+            && seen(
+                r#"exchanges_total{credential="huge",error="reply_too_large",result="failure"}"#,
+            ))
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("both fail in their own way");
+}

@@ -1,8 +1,16 @@
 //! The binary's arguments, what it prints where, and its exit codes, by running it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
@@ -130,5 +138,50 @@ fn version_is_the_packages() {
     assert!(
         out.starts_with(concat!("token-sidecar ", env!("CARGO_PKG_VERSION"))),
         "{out}"
+    );
+}
+
+const WITHOUT_FILE: &[&str] = &[
+    "--upstream",
+    "http://127.0.0.1:1",
+    "--scope",
+    "x/.default",
+    "--admin",
+    "127.0.0.1:0",
+    "--workers",
+    "1",
+    "--listen",
+];
+
+#[test]
+fn an_address_in_use_exits_71() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, err) = said(&run(&[WITHOUT_FILE, &[address.as_str()]].concat(), AKS));
+    assert_eq!(code, Some(71), "{err}");
+    assert!(err.contains(&address), "{err}");
+}
+
+#[test]
+fn sigterm_stops_it_with_0() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_token-sidecar"))
+        .args(WITHOUT_FILE)
+        .arg("127.0.0.1:0")
+        .env_clear()
+        .envs(AKS.iter().copied())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Standard error ends with the process, so neither loop can outlast it.
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let started = lines.by_ref().any(|l| l.contains("\"listening\""));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(
+        (started, child.wait().unwrap().code()),
+        (true, Some(0)),
+        "{rest:?}"
     );
 }

@@ -1,3 +1,5 @@
-//! The `mcp-server` binary: arguments and the exit code.
+//! The `mcp-server` binary; everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mcp_server::cli::main()
+}

@@ -192,10 +192,11 @@ fn promtool(text: &str) {
 #[tokio::test]
 async fn logs_are_one_json_object_a_line_and_hold_no_secret() {
     let lab = Lab::new().await;
+    // A refusal, so that there is something to complain about.
+    lab.authority
+        .fail_once(Endpoint::Entra, Fault::Aadsts(90_033));
     let sidecar = start(&lab.quick().env("TOKEN_SIDECAR_LOG_LEVEL", "trace")).await;
     sidecar.ready().await.unwrap();
-    lab.authority
-        .fail_once(Endpoint::Entra, Fault::Aadsts(700_213));
     let request = Request::post("/echo")
         .header("authorization", "Bearer workload-secret-token")
         .header("cookie", "session=workload-secret-cookie")

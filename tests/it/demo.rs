@@ -1,9 +1,12 @@
 //! The demo is the newcomer's first command: it must work.
 
 use crate::lab::program;
-use harness::process::Process;
+use harness::{
+    demo::{self, DemoOptions},
+    process::Process,
+};
 use rustix::process::Signal;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 #[tokio::test]
 async fn once_makes_one_call_through_everything() {
@@ -57,4 +60,21 @@ async fn the_account_tells_what_happens_and_a_signal_ends_it() {
     demo.read_up().await;
     assert!(status.success(), "{}", demo.output());
     assert!(demo.output().contains("stopped"), "{}", demo.output());
+}
+
+#[tokio::test]
+async fn a_part_that_does_not_start_is_named() {
+    let mut out = Vec::new();
+    let options = DemoOptions {
+        once: true,
+        ..DemoOptions::default()
+    };
+    let error = demo::run(&options, Path::new("/bin/false"), &mut out)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("the sidecar ended"), "{error}");
+    let error = demo::run(&options, Path::new("/no/such/program"), &mut out)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("/no/such/program"), "{error}");
 }

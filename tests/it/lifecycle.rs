@@ -136,19 +136,29 @@ impl Load {
     }
 }
 
-async fn reloads(sidecar: &Sidecar, result: &str, at_least: f64) {
+/// How many reloads ended in this way so far (the start counts as one that succeeded).
+async fn reloads(sidecar: &Sidecar, result: &str) -> f64 {
+    let metrics = sidecar.metrics().await.unwrap();
+    metrics
+        .value(RELOADS, &[("result", result)])
+        .unwrap_or_default()
+}
+
+/// Does something that makes the sidecar read its configuration anew, and waits until that has ended in this way.
+async fn reload(sidecar: &Sidecar, result: &str, cause: impl FnOnce()) {
+    let before = reloads(sidecar, result).await;
+    cause();
     sidecar
-        .metric(
-            &format!("{at_least} reloads with result {result}"),
-            |metrics| {
-                metrics
-                    .value("token_sidecar_config_reloads_total", &[("result", result)])
-                    .is_some_and(|count| count >= at_least)
-            },
-        )
+        .metric(&format!("a reload with result {result}"), |metrics| {
+            metrics
+                .value(RELOADS, &[("result", result)])
+                .is_some_and(|count| count > before)
+        })
         .await
         .unwrap();
 }
+
+const RELOADS: &str = "token_sidecar_config_reloads_total";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_configuration_takes_over_and_drops_no_request() {
@@ -166,8 +176,10 @@ async fn a_good_configuration_takes_over_and_drops_no_request() {
             )
     };
     // By the file's change …
-    sidecar.write_config(&more("status")).unwrap();
-    reloads(&sidecar, "ok", 1.0).await;
+    reload(&sidecar, "success", || {
+        sidecar.write_config(&more("status")).unwrap()
+    })
+    .await;
     let by_route = |metrics: &harness::process::Metrics, route: &str| {
         metrics
             .value("token_sidecar_requests_total", &[("route", route)])
@@ -185,8 +197,10 @@ async fn a_good_configuration_takes_over_and_drops_no_request() {
     load.more().await;
 
     // … and by SIGHUP.
-    sidecar.process.signal(Signal::HUP).unwrap();
-    reloads(&sidecar, "ok", 2.0).await;
+    reload(&sidecar, "success", || {
+        sidecar.process.signal(Signal::HUP).unwrap()
+    })
+    .await;
     load.more().await;
     assert_eq!(load.end().await, Vec::<String>::new());
     assert_eq!(
@@ -201,15 +215,15 @@ async fn a_bad_configuration_changes_nothing_and_says_why() {
     let lab = Lab::new().await;
     let sidecar = start(&lab.aks().config(lab.config())).await;
     sidecar.ready().await.unwrap();
-    sidecar
-        .write_config(&(lab.config() + "workres: 2\n"))
-        .unwrap();
-    reloads(&sidecar, "error", 1.0).await;
+    let bad = lab.config() + "workres: 2\n";
+    reload(&sidecar, "failure", || sidecar.write_config(&bad).unwrap()).await;
     sidecar.process.logged("workres").await.unwrap();
     assert_passes(&sidecar).await;
-    sidecar.write_config(&lab.config()).unwrap();
-    sidecar.process.signal(Signal::HUP).unwrap();
-    reloads(&sidecar, "ok", 1.0).await;
+    reload(&sidecar, "success", || {
+        sidecar.write_config(&lab.config()).unwrap();
+        sidecar.process.signal(Signal::HUP).unwrap();
+    })
+    .await;
     assert_passes(&sidecar).await;
 }
 
@@ -222,8 +236,10 @@ async fn a_reload_starts_new_credentials_and_stops_old_ones() {
         .config()
         .replace("backend: {", "other: {")
         .replace("credential: backend", "credential: other");
-    sidecar.write_config(&other).unwrap();
-    reloads(&sidecar, "ok", 1.0).await;
+    reload(&sidecar, "success", || {
+        sidecar.write_config(&other).unwrap()
+    })
+    .await;
     sidecar.ready().await.unwrap();
     assert_passes(&sidecar).await;
     assert_eq!(lab.authority.issued().len(), 2);

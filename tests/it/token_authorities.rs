@@ -3,13 +3,14 @@
 use crate::lab::{Lab, assert_passes, start};
 use harness::{
     authority::{
-        Options, StsClient,
+        Endpoint, Fault, Options, StsClient,
         options::{CLIENT, SCOPE},
     },
     forward_proxy::ForwardProxy,
     issuer::{ENTRA_AUDIENCE, ProjectedToken},
     temp::TempDir,
 };
+use serde_json::json;
 use std::fs;
 
 #[tokio::test]
@@ -293,4 +294,30 @@ async fn an_error_of_the_exchange_endpoint_is_reported_by_its_code() {
             .unwrap()
             >= 1.0
     );
+}
+
+#[tokio::test]
+async fn an_issued_token_of_another_type_than_asked_for_is_refused() {
+    let lab = Lab::new().await;
+    let refresh = "urn:ietf:params:oauth:token-type:refresh_token";
+    lab.authority.fail_once(
+        Endpoint::Sts,
+        Fault::with("issued_token_type", json!(refresh)),
+    );
+    let credential = "      audience: [api://backend]";
+    let sidecar = start(&lab.aks().config(exchange_config(&lab, credential))).await;
+    sidecar
+        .metric("the refusal to be counted", |metrics| {
+            metrics
+                .value(
+                    "token_sidecar_exchanges_total",
+                    &[("error", "reply_issued_token_type")],
+                )
+                .is_some_and(|count| count >= 1.0)
+        })
+        .await
+        .unwrap();
+    // It passes: the next reply is as asked for.
+    sidecar.ready().await.unwrap();
+    assert_passes(&sidecar).await;
 }

@@ -124,7 +124,7 @@ async fn live(stage: &Stage, options: &DemoOptions, out: &mut (dyn Write + Send)
     );
     let mut calls = tokio::time::interval(options.call_every);
     tokio::pin!(limit);
-    let (mut issued, mut injected, mut refused, mut calling) = (0, 0, 0, 0_u32);
+    let (mut issued, mut injected, mut refused, mut logged, mut calling) = (0, 0, 0, 0, 0_u32);
     let mut last_token = None;
     account.line(
         Kind::Rotated,
@@ -139,6 +139,10 @@ async fn live(stage: &Stage, options: &DemoOptions, out: &mut (dyn Write + Send)
             _ = interrupt.recv() => return Ok(account.line(Kind::Stopped, "interrupted: stopping both processes")?),
             _ = terminate.recv() => return Ok(account.line(Kind::Stopped, "told to stop: stopping both processes")?),
             () = &mut limit => return Ok(account.line(Kind::Stopped, "the time is over: stopping both processes")?),
+            line = stage.sidecar.process.stderr().entry(logged) => {
+                logged += 1;
+                account.logged(&line)?;
+            }
             exchange = stage.authority.issued().entry(issued) => {
                 issued += 1;
                 account.exchanged(&exchange, issued == 1)?;
@@ -165,6 +169,11 @@ async fn live(stage: &Stage, options: &DemoOptions, out: &mut (dyn Write + Send)
                 } else {
                     format!("an error: {}", reply["result"]["content"][0]["text"].as_str().unwrap_or("no result"))
                 };
+                // What the call caused comes before its end.
+                for request in stage.upstream.requests().since(injected) {
+                    injected += 1;
+                    account.injected(&request, &mut last_token)?;
+                }
                 account.line(Kind::Called, &format!("MCP tools/call get_user_profile {id} -> {verdict}"))?;
             }
         }

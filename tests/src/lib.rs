@@ -1,6 +1,10 @@
 //! Test harness: a development authority, an echo upstream, a token volume that swaps as the kubelet does, certificates, real
 //! child processes, and clients. Everything lives on loopback and ends when its handle is dropped.
 //!
+//! Where to start: [`certs::Ca`] signs for everybody, [`authority::Authority`] issues tokens for the projected ones of its
+//! [`issuer::Issuer`], [`upstream::Upstream`] accepts them, [`volume::TokenVolume`] holds the projected one, [`process::Sidecar`] stands
+//! between; [`client::Client`] and [`raw::Raw`] talk to it, [`record::Record`] is what every server leaves behind to assert about.
+//!
 //! Nothing here is linked by a production binary, and no key or certificate outlives the process that made it.
 
 pub mod authority;

@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use hyper::body::Incoming;
 use rustls::ServerConfig;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -119,7 +119,7 @@ pub struct Shared {
     requests: Record<Received>,
     bodies: Record<ReceivedBody>,
     scripted: Mutex<HashMap<String, Scripted>>,
-    seen_tokens: Mutex<HashSet<String>>,
+    first_token: Mutex<Option<String>>,
 }
 
 impl Upstream {
@@ -168,7 +168,7 @@ impl Upstream {
             requests: Record::new(),
             bodies: Record::new(),
             scripted: Mutex::default(),
-            seen_tokens: Mutex::default(),
+            first_token: Mutex::default(),
         });
         let is_tls = tls.is_some();
         let state = Arc::clone(&shared);
@@ -243,13 +243,14 @@ impl Shared {
         verified.unwrap_or_default()
     }
 
-    /// Whether this token is seen here for the first time.
-    fn is_new(&self, headers: &HeaderMap) -> bool {
-        let token = bearer(headers).unwrap_or_default().to_owned();
-        self.seen_tokens
+    /// Whether this is the first token that `/reject-once` ever saw.
+    fn is_first(&self, headers: &HeaderMap) -> bool {
+        let token = bearer(headers).unwrap_or_default();
+        let mut first = self
+            .first_token
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(token)
+            .unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| token.to_owned()) == token
     }
 }
 

@@ -51,6 +51,8 @@ pub async fn serve_http1<S, B>(
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)
         .max_buf_size(options.max_buffer)
+        // The buffer's size alone lets larger headers through when they arrive in few reads.
+        .max_header_size(options.max_buffer)
         .max_headers(options.max_headers);
     let permits = Arc::new(Semaphore::new(options.max_connections));
     loop {

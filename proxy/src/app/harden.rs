@@ -6,7 +6,7 @@ use rustix::process::{
 };
 
 /// Hardens this process, and logs what could not be had.
-pub fn process() {
+pub(super) fn process() {
     if let Err(error) = setrlimit(
         Resource::Core,
         Rlimit {

@@ -7,17 +7,17 @@ use prometheus::{
 use sidecar_runtime::clock::Clock;
 
 /// All series.
-pub struct Series {
+pub(super) struct Series {
     /// Of no flow.
-    pub app: AppMetrics,
+    pub(super) app: AppMetrics,
     /// Of the token flow.
-    pub token: TokenMetrics,
+    pub(super) token: TokenMetrics,
     /// Of the request flow.
-    pub request: RequestMetrics,
+    pub(super) request: RequestMetrics,
 }
 
 /// The series that belong to no flow.
-pub struct AppMetrics {
+pub(super) struct AppMetrics {
     reloads: IntCounterVec,
     reloaded: Gauge,
     request: RequestMetrics,
@@ -28,7 +28,7 @@ impl Series {
     ///
     /// # Errors
     /// When a series is registered already.
-    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let token = TokenMetrics::register(registry)?;
         let request = RequestMetrics::register(registry)?;
         let reloads = IntCounterVec::new(
@@ -76,7 +76,7 @@ impl Series {
 
 impl AppMetrics {
     /// Counts a configuration that was taken over, or refused.
-    pub fn reloaded(&self, clock: &Clock, success: bool) {
+    pub(super) fn reloaded(&self, clock: &Clock, success: bool) {
         self.reloads
             .with_label_values(&[if success { "success" } else { "failure" }])
             .inc();
@@ -86,7 +86,62 @@ impl AppMetrics {
     }
 
     /// Forgets the series of other routes.
-    pub fn keep_routes<'a>(&self, routes: impl Iterator<Item = &'a str>) {
+    pub(super) fn keep_routes<'a>(&self, routes: impl Iterator<Item = &'a str>) {
         self.request.retain(routes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::reference::{PREFIX, SERIES};
+    use std::{collections::BTreeSet, time::Duration};
+
+    /// What `reference` says is what a scrape shows: names, labels and help.
+    #[test]
+    fn the_reference_is_what_is_registered() {
+        let registry = Registry::new();
+        let all = Series::register(&registry).unwrap();
+        let subject = all.token.subject_token("pod");
+        subject.rotated(Duration::from_secs(1));
+        subject.failed("empty");
+        let credential = all.token.credential("arm");
+        credential.issued(
+            Duration::ZERO,
+            Duration::from_secs(1),
+            Duration::from_secs(2),
+        );
+        let _shard = all.request.shard(&"r".into(), 0);
+        all.request.rejected("no_route");
+        let shown: BTreeSet<(String, Vec<String>, String)> = registry
+            .gather()
+            .iter()
+            .filter(|f| f.name().starts_with(PREFIX))
+            .map(|f| {
+                let labels: BTreeSet<String> = f
+                    .get_metric()
+                    .iter()
+                    .flat_map(|m| m.get_label())
+                    .map(|l| l.name().to_owned())
+                    .collect();
+                (
+                    f.name().to_owned(),
+                    labels.into_iter().collect(),
+                    f.help().to_owned(),
+                )
+            })
+            .collect();
+        let told: BTreeSet<(String, Vec<String>, String)> = SERIES
+            .iter()
+            .map(|(name, labels, help)| {
+                let labels: BTreeSet<String> = labels.iter().map(|l| (*l).to_owned()).collect();
+                (
+                    format!("{PREFIX}{name}"),
+                    labels.into_iter().collect(),
+                    (*help).to_owned(),
+                )
+            })
+            .collect();
+        assert_eq!(shown, told);
     }
 }

@@ -10,6 +10,8 @@ const LISTED: usize = 100;
 pub(super) enum Place {
     /// By a command-line option or an environment variable of that name.
     Given(&'static str),
+    /// Somewhere that the message names itself.
+    Elsewhere,
     /// Nowhere: built in, or the configuration as a whole.
     Whole,
     /// In the file; both count from 1, columns in characters.
@@ -29,6 +31,7 @@ pub struct ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.place, &self.file) {
+            (Place::Elsewhere, _) => return f.write_str(&self.message),
             (Place::Given(name), _) => return write!(f, "{name}: {}", self.message),
             (Place::File { line, column }, Some(file)) => write!(f, "{file}:{line}:{column}: ")?,
             (_, Some(file)) => write!(f, "{file}: ")?,
@@ -113,8 +116,12 @@ impl Problems {
         let mut errors = self.errors.borrow_mut();
         if errors.len() == LISTED {
             self.unlisted.set(self.unlisted.get() + 1);
-        } else {
-            errors.push(self.build(place, path.into(), message.into()));
+            return;
+        }
+        let error = self.build(place, path.into(), message.into());
+        // What comes from the environment is met once for every credential.
+        if !errors.contains(&error) {
+            errors.push(error);
         }
     }
 
@@ -175,17 +182,19 @@ mod tests {
         p.error(Place::File { line: 2, column: 1 }, "listen", "is wrong");
         p.error(Place::Given("--admin"), "admin", "is wrong");
         p.error(Place::Whole, "", "nothing in it");
+        p.error(Place::Whole, "", "nothing in it");
+        p.error(Place::Elsewhere, "", "X is wrong");
         assert_eq!(
             p.finish().unwrap_err().to_string(),
-            "--admin: is wrong\na.yaml: nothing in it\na.yaml:2:1: listen: is wrong\na.yaml:9:3: routes[0].upstream: is wrong; mend it"
+            "--admin: is wrong\nX is wrong\na.yaml: nothing in it\na.yaml:2:1: listen: is wrong\na.yaml:9:3: routes[0].upstream: is wrong; mend it"
         );
     }
 
     #[test]
     fn the_list_is_bounded_and_says_so() {
         let p = Problems::new(None);
-        for _ in 0..LISTED + 7 {
-            p.error(Place::Whole, "x", "y");
+        for i in 0..LISTED + 7 {
+            p.error(Place::Whole, format!("x{i}"), "y");
         }
         assert!(p.full());
         let e = p.finish().unwrap_err();

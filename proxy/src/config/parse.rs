@@ -186,7 +186,10 @@ fn http_url(text: &str) -> Parsed<Url> {
     }
     let url = Url::parse(text)
         .map_err(|e| format!("not a URL ({e}); write one such as https://example.com"))?;
-    if !url.username().is_empty() || url.password().is_some() || text.contains('@') {
+    // An empty user name leaves nothing behind in `url`; an `@` further on is part of the path.
+    let authority = text.splitn(3, '/').nth(2).unwrap_or_default();
+    let end = authority.find(['/', '?', '#']).unwrap_or(authority.len());
+    if authority[..end].contains('@') {
         return Err("carries a user name or password; remove what stands before the `@`".into());
     }
     if url.fragment().is_some() {

@@ -142,6 +142,9 @@ fn route(
     })
 }
 
+/// A route's path in the file, and its methods.
+type Earlier = (String, Option<Vec<Method>>);
+
 /// Listener, host, path prefix.
 type Selector = (ListenAddr, Option<String>, String);
 
@@ -224,7 +227,7 @@ struct Seen<'c> {
     known: HashSet<&'c str>,
     used: HashSet<String>,
     names: HashMap<String, String>,
-    matches: HashMap<Selector, Vec<(String, Option<Vec<Method>>)>>,
+    matches: HashMap<Selector, Vec<Earlier>>,
 }
 
 impl<'c> Seen<'c> {

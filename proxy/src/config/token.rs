@@ -7,9 +7,13 @@ use super::{
     keys, parse,
     tree::{Entry, Node, Value},
 };
-use crate::token::params::{
-    ActorTokenParams, AuthorityParams, ClientAuthentication, CredentialParams,
-    EntraClientAssertionParams, GrantParams, SubjectTokenParams, TokenExchangeParams, TokenParams,
+use crate::{
+    net::proxy::proxy_for,
+    token::params::{
+        ActorTokenParams, AuthorityParams, ClientAuthentication, CredentialParams,
+        EntraClientAssertionParams, GrantParams, SubjectTokenParams, TokenExchangeParams,
+        TokenParams,
+    },
 };
 use std::{cell::RefCell, collections::HashSet, path::PathBuf, sync::Arc};
 use url::Url;
@@ -398,11 +402,13 @@ fn authority(fields: &Fields<'_>, url: Option<&Url>) -> Option<AuthorityParams> 
     Some(AuthorityParams { ca_file, proxy })
 }
 
-/// The proxy for an authority.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the decision can fail: a proxy's URL may be wrong"
-)]
-fn proxy(_context: &Context<'_>, _authority: &Url) -> Option<Option<Url>> {
-    Some(None)
+/// The proxy for an authority, which the environment decides.
+fn proxy(context: &Context<'_>, authority: &Url) -> Option<Option<Url>> {
+    match proxy_for(authority, context.env) {
+        Ok(proxy) => Some(proxy),
+        Err(e) => {
+            context.problems.error(Place::Elsewhere, "", e.to_string());
+            None
+        }
+    }
 }

@@ -47,7 +47,7 @@ impl Cell {
     }
 }
 
-/// A histogram over [`BOUNDS`] with one writer.
+/// A histogram over `BOUNDS` with one writer.
 #[derive(Debug, Default)]
 pub struct Durations {
     buckets: [Cell; BOUNDS.len() + 1],
@@ -57,14 +57,14 @@ pub struct Durations {
 impl Durations {
     /// Counts one duration.
     pub fn observe(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let micros = took.as_secs().saturating_mul(1_000_000) + u64::from(took.subsec_micros());
         let at = BOUNDS_MICROS
             .iter()
             .position(|b| micros <= *b)
             .unwrap_or(BOUNDS.len());
         self.buckets[at].add(1);
         self.nanos
-            .add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+            .add(took.as_secs().wrapping_mul(1_000_000_000) + u64::from(took.subsec_nanos()));
     }
 }
 

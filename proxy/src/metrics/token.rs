@@ -6,7 +6,7 @@ use prometheus::{
     core::Collector,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,6 +23,53 @@ pub struct TokenMetrics {
     exchange_duration: HistogramVec,
     retry_after: GaugeVec,
     unavailable: IntCounterVec,
+    unattached: IntCounter,
+    owners: Owners,
+}
+
+/// Who has the children of a name. On a reload the next owner may come before the last one has gone: then they are not taken away.
+#[derive(Clone, Default)]
+struct Owners(Arc<Mutex<HashMap<String, (u64, Labels)>>>);
+
+/// The further labels that children of a name were made with.
+type Labels = Arc<Mutex<BTreeSet<(&'static str, &'static str)>>>;
+
+impl Owners {
+    fn take_over(&self, key: String) -> Owner {
+        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (generation, labels) = generations.entry(key.clone()).or_default();
+        *generation += 1;
+        Owner {
+            generation: *generation,
+            labels: Arc::clone(labels),
+            all: self.clone(),
+            key,
+        }
+    }
+}
+
+struct Owner {
+    all: Owners,
+    key: String,
+    generation: u64,
+    labels: Labels,
+}
+
+impl Owner {
+    fn note(&self, labels: (&'static str, &'static str)) {
+        let mut all = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(labels);
+    }
+
+    /// All labels noted, unless somebody has taken over.
+    fn let_go(&self) -> Option<BTreeSet<(&'static str, &'static str)>> {
+        let mut generations = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = generations.get(&self.key)?.0 == self.generation;
+        last.then(|| {
+            generations.remove(&self.key);
+            std::mem::take(&mut *self.labels.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+    }
 }
 
 /// From a loopback authority to one that takes the whole timeout.
@@ -96,28 +143,40 @@ impl TokenMetrics {
                 "Requests answered 503 because there was no valid token.",
                 &["credential"],
             )?,
+            unattached: IntCounter::with_opts(opts("unattached", "Not registered."))?,
+            owners: Owners::default(),
         })
+    }
+
+    /// A counter that no scrape shows.
+    pub(crate) fn unattached(&self) -> IntCounter {
+        self.unattached.clone()
     }
 
     /// The children of one subject token.
     pub fn subject_token(&self, name: &str) -> SubjectTokenMetrics {
         SubjectTokenMetrics {
             rotations: self.subject_rotations.with_label_values(&[name]),
+            owner: self.owners.take_over(format!("subject_token {name}")),
             all: self.clone(),
             name: name.into(),
-            reasons: Mutex::default(),
         }
     }
 
     /// The children of one credential.
     pub fn credential(&self, name: &str) -> CredentialMetrics {
+        // What an owner before issued is not in use any more.
+        self.issued_expiry.remove_label_values(&[name]).ok();
+        self.issued_renewed.remove_label_values(&[name]).ok();
         // There from the start, so that a rate has a zero to start from.
         self.exchanges.with_label_values(&[name, "success", ""]);
+        let owner = self.owners.take_over(format!("credential {name}"));
+        owner.note(("success", ""));
         CredentialMetrics {
             duration: self.exchange_duration.with_label_values(&[name]),
             retry_after: self.retry_after.with_label_values(&[name]),
             unavailable: self.unavailable.with_label_values(&[name]),
-            errors: Mutex::new(BTreeSet::from([("success", "")])),
+            owner,
             all: self.clone(),
             name: name.into(),
         }
@@ -127,9 +186,9 @@ impl TokenMetrics {
 /// One subject token's children. Dropping it takes them away.
 pub struct SubjectTokenMetrics {
     all: TokenMetrics,
+    owner: Owner,
     name: Arc<str>,
     rotations: IntCounter,
-    reasons: Mutex<BTreeSet<&'static str>>,
 }
 
 impl SubjectTokenMetrics {
@@ -148,25 +207,20 @@ impl SubjectTokenMetrics {
             .subject_errors
             .with_label_values(&[&*self.name, reason])
             .inc();
-        self.reasons
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(reason);
+        self.owner.note((reason, ""));
     }
 }
 
 impl Drop for SubjectTokenMetrics {
     fn drop(&mut self) {
+        let Some(labels) = self.owner.let_go() else {
+            return;
+        };
         let name = &*self.name;
         // A child that was never made is not there to remove.
         self.all.subject_expiry.remove_label_values(&[name]).ok();
         self.all.subject_rotations.remove_label_values(&[name]).ok();
-        for reason in self
-            .reasons
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for (reason, _) in labels {
             self.all
                 .subject_errors
                 .remove_label_values(&[name, reason])
@@ -178,11 +232,11 @@ impl Drop for SubjectTokenMetrics {
 /// One credential's children. Dropping it takes them away.
 pub struct CredentialMetrics {
     all: TokenMetrics,
+    owner: Owner,
     name: Arc<str>,
     duration: Histogram,
     retry_after: prometheus::Gauge,
     unavailable: IntCounter,
-    errors: Mutex<BTreeSet<(&'static str, &'static str)>>,
 }
 
 impl CredentialMetrics {
@@ -219,27 +273,22 @@ impl CredentialMetrics {
             .exchanges
             .with_label_values(&[&*self.name, result, error])
             .inc();
-        self.errors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((result, error));
+        self.owner.note((result, error));
     }
 }
 
 impl Drop for CredentialMetrics {
     fn drop(&mut self) {
+        let Some(labels) = self.owner.let_go() else {
+            return;
+        };
         let name = &*self.name;
         self.all.issued_expiry.remove_label_values(&[name]).ok();
         self.all.issued_renewed.remove_label_values(&[name]).ok();
         self.all.exchange_duration.remove_label_values(&[name]).ok();
         self.all.retry_after.remove_label_values(&[name]).ok();
         self.all.unavailable.remove_label_values(&[name]).ok();
-        for (result, error) in self
-            .errors
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for (result, error) in labels {
             self.all
                 .exchanges
                 .remove_label_values(&[name, result, error])
@@ -312,7 +361,13 @@ mod tests {
         ] {
             assert!(shown.contains(line), "{line}\nis not in\n{shown}");
         }
-        drop((credential, subject));
+        // Taken over: nothing is lost when the last owner goes later.
+        let next = metrics.credential("arm");
+        drop(credential);
+        let shown = text(&registry);
+        assert!(shown.contains(r#"token_unavailable_total{credential="arm"} 1"#));
+        assert!(!shown.contains("issued_token_expiry"), "{shown}");
+        drop((next, subject));
         let shown = text(&registry);
         assert!(!shown.contains("arm") && !shown.contains("pod"), "{shown}");
     }

@@ -32,12 +32,12 @@ pub enum BodyError {
     /// The upstream broke off or broke its framing.
     #[error("the response body broke off or is malformed")]
     Upstream,
+    /// The request is being sent anew, elsewhere.
+    #[error("the request body is being sent anew")]
+    Superseded,
     /// No byte for too long.
     #[error("no byte of the body for too long")]
     Idle,
-    /// The request is being sent anew, and this use of its body is over.
-    #[error("the request is being sent anew")]
-    Superseded,
 }
 
 /// A request's body on its way to the upstream.
@@ -320,7 +320,7 @@ pub struct Streaming {
 /// The connection that a response comes from.
 pub enum Lease {
     /// HTTP/1.1: driven by whoever reads the body, given back at its end.
-    H1(Box<H1Lease>),
+    H1(H1Lease),
     /// HTTP/2: driven by a task of its own.
     H2(H2Lease),
     /// A connection of its own, driven by a task of its own.

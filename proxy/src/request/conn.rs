@@ -2,6 +2,8 @@
 //! connection's deadlines: first byte, header section, keep-alive, and a workload that stops reading. A connection that has been idle for a moment
 //! is parked: hyper's buffers are given back and only the socket is kept.
 
+mod socket;
+
 use super::{
     body::{BodyError, ResponseBody},
     handle::handle,
@@ -13,7 +15,7 @@ use super::{
     worker::{Listening, Worker},
 };
 use crate::metrics::request::RequestMetrics;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderValue, Response};
 use hyper::{
     body::Incoming,
@@ -22,27 +24,26 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sidecar_runtime::listener::{PeerAddr, Stream};
+use socket::Io;
 use std::{
     cell::Cell,
     convert::Infallible,
     future::poll_fn,
-    io,
     pin::{Pin, pin},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     time::Instant,
 };
 
 /// How a client that knows HTTP/2 begins.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The fields that hyper takes without being told a number.
+const HYPER_MAX_HEADERS: usize = 100;
 /// An idle connection keeps hyper's buffers for this long: a workload that is about to send its next request finds them warm.
 const PARK_AFTER: Duration = Duration::from_millis(500);
 
@@ -119,10 +120,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.conn.requests.set(self.conn.requests.get() - 1);
-        self.conn
-            .worker
-            .in_flight
-            .set(self.conn.worker.in_flight.get() - 1);
+        self.conn.worker.request_done();
         self.route.shard.in_flight.sub(1);
         self.route.shard.duration.observe(self.started.elapsed());
     }
@@ -138,11 +136,7 @@ pub async fn serve(worker: Rc<Worker>, listening: Rc<Listening>, stream: Stream,
         worker,
         listening,
     });
-    let mut io = Io {
-        stream,
-        prefix: Bytes::new(),
-        flags: Arc::default(),
-    };
+    let mut io = Io::new(stream);
     let mut patience = conn.limits().header_read_timeout;
     loop {
         // Nothing but the socket and this small future is held while a connection waits for its first or its next request.
@@ -171,7 +165,7 @@ pub async fn turn_away(mut stream: Stream, deadline: Duration) {
 }
 
 /// Ends our side and reads until the peer has ended its own: closing with unread bytes would reset the connection, and with it our answer.
-async fn read_away(stream: &mut Stream) -> io::Result<()> {
+async fn read_away(stream: &mut Stream) -> std::io::Result<()> {
     stream.shutdown().await?;
     let mut rest = vec![0; 16 * 1024];
     while stream.read(&mut rest).await? > 0 {}
@@ -267,18 +261,30 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
     deadline.arm(limits.header_read_timeout);
     let phase = Rc::new(Cell::new(Phase::Header));
     let service = {
-        let (conn, deadline, phase) = (Rc::clone(&conn), Rc::clone(&deadline), Rc::clone(&phase));
+        let (conn, deadline, phase, flags) = (
+            Rc::clone(&conn),
+            Rc::clone(&deadline),
+            Rc::clone(&phase),
+            Arc::clone(&flags),
+        );
         service_fn(move |request: http::Request<Incoming>| {
             phase.set(Phase::Request);
+            flags.serving.store(true, Relaxed);
             let answer = handle(Rc::clone(&conn), Rc::clone(&deadline), request);
             async move { Ok::<Response<ResponseBody>, Infallible>(answer.await) }
         })
     };
-    let mut hyper = http1::Builder::new()
-        // A little more than allowed, so that a request just over the limit gets an answer that says so.
-        .max_headers(limits.max_header_fields + 50)
+    let mut builder = http1::Builder::new();
+    builder
         .max_buf_size(limits.max_header_bytes.max(8 * 1024) + limits.max_uri_bytes + 16 * 1024)
-        .header_read_timeout(None)
+        // `max_buf_size` alone does not bound a header section.
+        .max_header_size(limits.max_header_bytes + limits.max_uri_bytes + 4096)
+        .header_read_timeout(None);
+    if limits.max_header_fields > HYPER_MAX_HEADERS {
+        // Only then: with a number of its own hyper takes the fields' places from the heap, for every request.
+        builder.max_headers(limits.max_header_fields);
+    }
+    let mut hyper = builder
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut closing = false;
@@ -298,6 +304,7 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
         match phase.get() {
             Phase::Request if conn.requests.get() == 0 && !flags.write_blocked.load(Relaxed) => {
                 flags.read.store(false, Relaxed);
+                flags.serving.store(false, Relaxed);
                 phase.set(Phase::Idle);
                 deadline.arm(PARK_AFTER);
             }
@@ -337,7 +344,9 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
 }
 
 fn count_malformed(conn: &Conn, error: &hyper::Error) {
-    if error.is_parse() {
+    if error.is_parse_too_large() {
+        conn.metrics().rejected("headers_too_large");
+    } else if error.is_parse() {
         conn.metrics().rejected("malformed");
     }
     tracing::debug!(error = %sidecar_runtime::telemetry::chain(error), "connection of the workload ended");
@@ -430,78 +439,5 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor
             })
             .await;
         });
-    }
-}
-
-/// What passes between the socket and the connection's future. Atomics because hyper wants an upgraded stream to be `Send`; only one thread ever
-/// looks.
-#[derive(Default)]
-struct Flags {
-    /// Bytes came in.
-    read: AtomicBool,
-    /// The last write did not go out whole: the workload is slow to read.
-    write_blocked: AtomicBool,
-}
-
-/// The socket, with bytes that were read ahead of it.
-struct Io {
-    stream: Stream,
-    prefix: Bytes,
-    flags: Arc<Flags>,
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.prefix.is_empty() {
-            self.flags.read.store(true, Relaxed);
-            let n = self.prefix.len().min(buf.remaining());
-            buf.put_slice(&self.prefix[..n]);
-            self.prefix.advance(n);
-            return Poll::Ready(Ok(()));
-        }
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if polled.is_ready() {
-            self.flags.read.store(true, Relaxed);
-        }
-        polled
-    }
-}
-
-impl Io {
-    fn note(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.flags.write_blocked.store(polled.is_pending(), Relaxed);
-        polled
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note(polled)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note(polled)
-    }
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

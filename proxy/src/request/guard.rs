@@ -2,7 +2,7 @@
 //! 10.1.1), foreign hosts and origins, paths that two parsers could read differently, and what is too large. It reads a request and changes nothing.
 
 use super::{params::Limits, respond::Problem};
-use http::{HeaderMap, Method, Uri, Version, header, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts};
 
 /// Where a request says it wants to go.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +11,12 @@ pub struct Destination {
     pub host: Host,
     /// The request was in absolute form over HTTP/1.1: we are used as a forward proxy.
     pub absolute: bool,
+    /// It carries what only browsers send: [`check_origin`] must look.
+    pub browser: bool,
+    /// It carries `Via`.
+    pub via: bool,
+    /// It carries `Upgrade`.
+    pub upgrade: bool,
 }
 
 /// A lower-case host. Nearly all are short: those never touch the heap.
@@ -57,14 +63,7 @@ impl Host {
 /// # Errors
 /// The answer to give.
 pub fn check(parts: &Parts, limits: &Limits) -> Result<Destination, Problem> {
-    let Parts {
-        method,
-        uri,
-        version,
-        headers,
-        ..
-    } = parts;
-    match *method {
+    match parts.method {
         Method::CONNECT => {
             return Err(Problem::method_not_supported(
                 "CONNECT would open a tunnel that no token can be put into: use an http:// URL (the sidecar speaks https to the upstream), or set NO_PROXY for this host",
@@ -77,50 +76,74 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<Destination, Problem> {
         }
         _ => {}
     }
-    if headers.len() > limits.max_header_fields {
+    let fields = Fields::read(&parts.headers);
+    if parts.headers.len() > limits.max_header_fields || fields.bytes > limits.max_header_bytes {
         return Err(Problem::headers_too_large());
     }
-    let mut bytes = 0;
-    for (name, value) in headers {
-        bytes += name.as_str().len() + value.len() + 4;
-    }
-    if bytes > limits.max_header_bytes {
-        return Err(Problem::headers_too_large());
-    }
-    if *version < Version::HTTP_2 {
-        check_framing(headers, *version)?;
-    }
-    if headers
-        .get_all(header::EXPECT)
-        .iter()
-        .any(|e| !e.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
-        return Err(Problem::expectation_failed());
-    }
-    destination(uri, *version, headers, limits)
-}
-
-fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Problem> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if version < Version::HTTP_11 {
+    if parts.version < Version::HTTP_2 && fields.transfer_codings > 0 {
+        if parts.version < Version::HTTP_11 {
             return Err(Problem::malformed(
                 "Transfer-Encoding does not exist in HTTP/1.0",
             ));
         }
-        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        if fields.transfer_codings > 1 || !fields.chunked {
             return Err(Problem::malformed(
                 "Transfer-Encoding must be one `chunked` and nothing else",
             ));
         }
     }
-    Ok(())
+    if fields.expects_other {
+        return Err(Problem::expectation_failed());
+    }
+    destination(&parts.uri, parts.version, &fields, limits)
+}
+
+/// What one pass over the header section finds: asking for each of these by name would cost a hash each.
+#[derive(Default)]
+struct Fields<'a> {
+    bytes: usize,
+    host: Option<&'a HeaderValue>,
+    hosts: usize,
+    transfer_codings: usize,
+    chunked: bool,
+    expects_other: bool,
+    browser: bool,
+    via: bool,
+    upgrade: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn read(headers: &'a HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            let name = name.as_str();
+            fields.bytes += name.len() + value.len() + 4;
+            match name {
+                "host" => {
+                    fields.host = Some(value);
+                    fields.hosts += 1;
+                }
+                "transfer-encoding" => {
+                    fields.transfer_codings += 1;
+                    fields.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+                }
+                "expect" => {
+                    fields.expects_other |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue")
+                }
+                "origin" | "sec-fetch-site" => fields.browser = true,
+                "via" => fields.via = true,
+                "upgrade" => fields.upgrade = true,
+                _ => {}
+            }
+        }
+        fields
+    }
 }
 
 fn destination(
     uri: &Uri,
     version: Version,
-    headers: &HeaderMap,
+    fields: &Fields<'_>,
     limits: &Limits,
 ) -> Result<Destination, Problem> {
     let path = uri.path_and_query().map_or("", |p| p.as_str());
@@ -140,12 +163,11 @@ fn destination(
             "the request target must start with / or be an absolute http:// URL",
         ));
     }
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
+    if fields.hosts > 1 {
         return Err(Problem::malformed("more than one Host header"));
     }
-    let host = host
+    let host = fields
+        .host
         .map(|h| {
             h.to_str()
                 .map_err(|_| Problem::malformed("the Host header is not ASCII"))
@@ -178,7 +200,13 @@ fn destination(
         (None, None) => "localhost",
     };
     let host = Host::new(name).ok_or(Problem::malformed("the Host is too long"))?;
-    Ok(Destination { host, absolute })
+    Ok(Destination {
+        host,
+        absolute,
+        browser: fields.browser,
+        via: fields.via,
+        upgrade: fields.upgrade,
+    })
 }
 
 /// The host of `host[:port]`.
@@ -204,11 +232,12 @@ fn host_of(authority: &str) -> Result<&str, Problem> {
         return Err(BAD);
     }
     // What is no registered name and no address must not reach a comparison.
-    if !host
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'[' | b']' | b':'))
-        || host.parse::<Authority>().is_err()
-    {
+    let bracketed = host.starts_with('[');
+    if !host.bytes().all(|b| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'-' | b'.' | b'_')
+            || bracketed && matches!(b, b'[' | b']' | b':')
+    }) {
         return Err(BAD);
     }
     Ok(host)

@@ -13,7 +13,7 @@ pub struct RequestParams {
     pub routes: Vec<RouteParams>,
     /// Limits and timeouts towards the workload.
     pub limits: Limits,
-    /// Further `Host` names (without port) that a listener of its own accepts, beside localhost, 127.0.0.1, [::1].
+    /// Further `Host` names (without port) that a listener of its own accepts, beside localhost, 127.0.0.1, `[::1]`.
     pub allowed_hosts: Vec<String>,
     /// Peers that are not on loopback are served too (a listener on the pod's address).
     pub allow_remote_peers: bool,

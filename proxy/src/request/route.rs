@@ -149,7 +149,9 @@ fn nth_border(path: &str, segments: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn table(routes: &[(Option<&str>, &str, Option<&[Method]>)]) -> RouteTable<usize> {
+    type Spec<'a> = (Option<&'a str>, &'a str, Option<&'a [Method]>);
+
+    fn table(routes: &[Spec<'_>]) -> RouteTable<usize> {
         RouteTable::new(
             routes
                 .iter()

@@ -48,7 +48,7 @@ pub async fn send(
 }
 
 async fn h1(
-    mut lease: Box<H1Lease>,
+    mut lease: H1Lease,
     request: Request<RequestBody>,
     deadline: &Deadline,
 ) -> Result<(Response<Incoming>, Lease), SendError> {

@@ -13,9 +13,7 @@ enum Way {
 
 /// Strips a request on its way to the upstream. `TE: trailers` survives when the caller sent it (RFC 9110 section 10.1.4; gRPC needs it).
 pub fn request(headers: &mut HeaderMap, configured: &[HeaderName]) {
-    let trailers = headers.get(header::TE).is_some_and(accepts_trailers);
-    strip(headers, configured, Way::Request);
-    if trailers {
+    if strip(headers, configured, Way::Request) {
         headers.insert(header::TE, http::HeaderValue::from_static("trailers"));
     }
 }
@@ -48,40 +46,45 @@ fn accepts_trailers(te: &http::HeaderValue) -> bool {
     })
 }
 
-fn strip(headers: &mut HeaderMap, configured: &[HeaderName], way: Way) {
-    // Most messages carry few of these: one pass over the names that are there is cheaper than asking for each name that might be.
-    let mut doomed: [Option<HeaderName>; 8] = Default::default();
-    let mut count = 0;
-    let mut connection = false;
-    for name in headers.keys() {
-        if is_doomed(name, way) {
-            connection |= name == header::CONNECTION;
-            if let Some(place) = doomed.get_mut(count) {
-                *place = Some(name.clone());
-            }
-            count += 1;
-        }
+/// Returns whether the message accepted trailers.
+fn strip(headers: &mut HeaderMap, configured: &[HeaderName], way: Way) -> bool {
+    // Most messages carry none or one of these: passes over the names that are there are cheaper than asking for each name that might be.
+    let mut trailers = false;
+    for _ in 0..FEW {
+        let Some(name) = headers.keys().find(|n| is_doomed(n, way)).cloned() else {
+            return finish(headers, configured, trailers);
+        };
+        trailers |= strip_one(headers, &name);
     }
-    if connection {
-        strip_named_by_connection(headers);
+    let many: Vec<HeaderName> = headers
+        .keys()
+        .filter(|n| is_doomed(n, way))
+        .cloned()
+        .collect();
+    for name in &many {
+        trailers |= strip_one(headers, name);
     }
-    if count > doomed.len() {
-        let all: Vec<HeaderName> = headers
-            .keys()
-            .filter(|n| is_doomed(n, way))
-            .cloned()
-            .collect();
-        for name in all {
-            headers.remove(name);
-        }
-    } else {
-        for name in doomed.into_iter().flatten() {
-            headers.remove(name);
-        }
-    }
+    finish(headers, configured, trailers)
+}
+
+/// So many are taken out pass by pass.
+const FEW: usize = 4;
+
+fn finish(headers: &mut HeaderMap, configured: &[HeaderName], trailers: bool) -> bool {
     for name in configured {
         headers.remove(name);
     }
+    trailers
+}
+
+/// Takes one name out, and with `Connection` what it names. Returns whether it was a `TE` that accepts trailers.
+fn strip_one(headers: &mut HeaderMap, name: &HeaderName) -> bool {
+    let trailers = *name == header::TE && headers.get(header::TE).is_some_and(accepts_trailers);
+    if *name == header::CONNECTION {
+        strip_named_by_connection(headers);
+    }
+    headers.remove(name);
+    trailers
 }
 
 fn strip_named_by_connection(headers: &mut HeaderMap) {

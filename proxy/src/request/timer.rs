@@ -58,10 +58,14 @@ impl Timers {
     pub async fn run(self) {
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let start = tokio::time::Instant::now();
+        let mut start = tokio::time::Instant::now();
         loop {
             if self.0.entries.borrow().is_empty() {
                 self.0.wanted.notified().await;
+                // Nothing ticked meanwhile: what has just been armed counts from the tick at which the clock stood still.
+                let stood_at = u32::try_from(self.0.now.get()).unwrap_or(u32::MAX);
+                let now = tokio::time::Instant::now();
+                start = now.checked_sub(TICK * stood_at).unwrap_or(now);
             }
             interval.tick().await;
             let ticks = start.elapsed().as_millis() / TICK.as_millis();
@@ -188,6 +192,27 @@ mod tests {
                 assert!(
                     took <= Duration::from_millis(ms) + 3 * TICK,
                     "{ms} ms fired after {took:?}"
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn a_long_sleep_without_deadlines_makes_none_fire_early() {
+        local(async {
+            let timers = Timers::default();
+            tokio::task::spawn_local(timers.clone().run());
+            for idle in [0, 3_600, 60] {
+                tokio::time::sleep(Duration::from_secs(idle)).await;
+                let d = timers.deadline();
+                let start = Instant::now();
+                d.arm(Duration::from_secs(10));
+                fires(&d).await;
+                let took = start.elapsed();
+                assert!(took >= Duration::from_secs(10), "fired after {took:?}");
+                assert!(
+                    took <= Duration::from_secs(10) + 3 * TICK,
+                    "fired after {took:?}"
                 );
             }
         });

@@ -1,6 +1,7 @@
 //! One upstream as one worker sees it: a pool of connections to one origin with one trust, never shared with another origin or another trust.
 //! It hands out connections; who sends what over them is `send`'s business.
 
+pub mod dedicated;
 pub mod h1;
 pub mod h2;
 
@@ -178,13 +179,14 @@ pub struct Upstream {
 
 struct Idle {
     connection: Box<H1Connection>,
-    since: Instant,
+    /// The sweep it was last seen by: reading a clock for each request would cost more than being a second off.
+    since: Cell<Option<Instant>>,
 }
 
 /// A connection for one request.
 pub enum Checkout {
     /// HTTP/1.1.
-    H1(Box<H1Lease>),
+    H1(H1Lease),
     /// HTTP/2.
     H2(H2Lease),
 }
@@ -229,11 +231,11 @@ impl Upstream {
             };
             drop(idle);
             if connection.is_usable() {
-                return Some(Checkout::H1(Box::new(H1Lease::new(
+                return Some(Checkout::H1(H1Lease::new(
                     connection,
                     Rc::clone(self),
                     true,
-                ))));
+                )));
             }
         }
         let multiplexed = self.multiplexed.borrow();
@@ -293,11 +295,11 @@ impl Upstream {
         let connection = H1Connection::handshake(io, open)
             .await
             .map_err(CheckoutError::Handshake)?;
-        Ok(Checkout::H1(Box::new(H1Lease::new(
+        Ok(Checkout::H1(H1Lease::new(
             Box::new(connection),
             Rc::clone(self),
             false,
-        ))))
+        )))
     }
 
     /// An HTTP/1.1 connection outside of the pool, for an upgrade.
@@ -335,7 +337,7 @@ impl Upstream {
         if idle.len() < self.setup.params.max_idle_connections {
             idle.push(Idle {
                 connection,
-                since: Instant::now(),
+                since: Cell::new(None),
             });
             drop(idle);
             self.freed.notify_one();
@@ -346,7 +348,9 @@ impl Upstream {
     pub fn sweep(&self, now: Instant) {
         let limit = self.setup.params.idle_timeout;
         self.idle.borrow_mut().retain_mut(|idle| {
-            now.duration_since(idle.since) < limit && idle.connection.is_usable()
+            let since = idle.since.get().unwrap_or(now);
+            idle.since.set(Some(since));
+            now.duration_since(since) < limit && idle.connection.is_usable()
         });
         self.multiplexed
             .borrow_mut()

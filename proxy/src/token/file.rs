@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 /// How often the file is read while all is well, whatever the watch says.
 const POLL: Duration = Duration::from_secs(10);
-/// How often while there is no usable token: volumes and files may come late.
+/// How often while there is no usable token, or no directory to watch: volumes and files may come late.
 const POLL_WITHOUT: Duration = Duration::from_secs(1);
 /// A swap makes several events; they are looked at together.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -171,7 +171,8 @@ impl SubjectFile {
                 }
             }
             self.check();
-            let pause = if self.current.borrow().is_some() {
+            let somewhere = watch.is_some() || failed_at.is_some();
+            let pause = if somewhere && self.current.borrow().is_some() {
                 POLL
             } else {
                 POLL_WITHOUT

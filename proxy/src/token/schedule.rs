@@ -232,6 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn the_last_tries_come_before_the_old_token_expires() {
+        for seed in 0..200 {
+            let mut f = failure(Class::Permanent, 9);
+            f.remaining = Some(secs(100));
+            within(retry_after(&f, seed), 72.0, 90.0);
+            f.remaining = Some(secs(1));
+            within(retry_after(&f, seed), 0.5, 0.9);
+        }
+    }
+
+    #[test]
     fn retry_after_is_obeyed_and_capped() {
         for seed in 0..200 {
             for class in [Class::Throttled, Class::Transient, Class::Permanent] {
@@ -275,7 +286,7 @@ mod tests {
         #[test]
         fn a_retry_never_spins_never_comes_too_soon_and_not_after_expiry_while_it_could_come_before(
             class in class(), asked in proptest::option::of(0_u64..1_000_000), count in 1_u32..,
-            remaining in proptest::option::of(0_u64..100_000_000), since in 0_u64..100_000_000, seed: u64,
+            remaining in proptest::option::of(prop_oneof![0_u64..2_000, 0_u64..400_000, 0_u64..100_000_000]), since in 0_u64..100_000_000, seed: u64,
         ) {
             let f = Failure {
                 class,

@@ -258,6 +258,8 @@ impl Slot {
     /// Puts a token in, and wakes all who wait. `header` is what is injected; it is marked sensitive here, whatever it was.
     pub fn store(&self, mut header: HeaderValue, expires_at: Instant) -> Serial {
         header.set_sensitive(true);
+        // The first copy of a header value allocates its shared count; that is done here and not for the first request.
+        drop(header.clone());
         let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
         self.current.store(Some(Arc::new(Current {
             injectable: Injectable { header, serial },

@@ -74,7 +74,7 @@ fn sidecar() -> ExitCode {
 }
 
 fn mcp_server() -> ExitCode {
-    ExitCode::FAILURE
+    mcp_server::cli::run(own_arguments("mcp-server"), &environment)
 }
 
 /// The arguments after the first two, behind a program name of their own.

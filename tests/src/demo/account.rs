@@ -1,6 +1,7 @@
 //! The live account: one line an event, in words, with fingerprints instead of tokens; colours only where a terminal shows them.
 
 use crate::{authority::Issued, fingerprint, upstream::Received};
+use serde_json::Value;
 use sidecar_runtime::clock::{Clock, rfc3339};
 use std::io::{self, Write};
 
@@ -21,6 +22,10 @@ pub enum Kind {
     Denied,
     /// The workload's MCP server was called.
     Called,
+    /// The sidecar read the new projected token.
+    Noticed,
+    /// The sidecar warned of something.
+    Warned,
     /// The end.
     Stopped,
 }
@@ -36,6 +41,8 @@ impl Kind {
             Self::Injected => ("injected", 32),
             Self::Denied => ("denied", 31),
             Self::Called => ("called", 0),
+            Self::Noticed => ("noticed", 33),
+            Self::Warned => ("warned", 31),
             Self::Stopped => ("stopped", 0),
         }
     }
@@ -90,6 +97,25 @@ impl<'a> Account<'a> {
                 issued.lifetime.as_secs()
             ),
         )
+    }
+
+    /// A line of the sidecar's log: tells of tokens that it read and of warnings, and leaves out the rest.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn logged(&mut self, line: &str) -> io::Result<()> {
+        let fact: Value = serde_json::from_str(line).unwrap_or_default();
+        let text = |name: &str| fact[name].as_str().unwrap_or_default();
+        match (text("level"), text("message"), text("fingerprint")) {
+            ("WARN" | "ERROR", message, _) => {
+                self.line(Kind::Warned, &format!("by the sidecar: {message}"))
+            }
+            (_, "subject token rotated", token) => self.line(
+                Kind::Noticed,
+                &format!("projected token {token} read by the sidecar"),
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// A request at the upstream. `last` remembers the token seen before, to point out a new one.

@@ -1,6 +1,6 @@
 //! The paths that refuse good tokens, and the challenge for bad ones.
 //!
-//! - `/reject-once`: 401 `invalid_token` the first time a token is seen here, then 200
+//! - `/reject-once`: 401 `invalid_token` to the first token that was ever seen here, 200 to every other
 //! - `/reject-always`: 401 `invalid_token` to every token
 //! - `/claims`: 401 `insufficient_claims` (as Microsoft Graph) until the token was obtained with the claims asked for
 
@@ -43,7 +43,7 @@ pub(super) async fn answer(
         "Bearer realm=\"echo\", error=\"invalid_token\", error_description=\"Rejected by script\"";
     match path {
         "reject-always" => return challenged(rejected),
-        "reject-once" if shared.is_new(&head.headers) => return challenged(rejected),
+        "reject-once" if shared.is_first(&head.headers) => return challenged(rejected),
         "claims" if shared.claims(&head.headers)["requested_claims"] != CLAIMS => {
             let claims = STANDARD.encode(CLAIMS);
             return challenged(&format!(

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn samples() -> std::path::PathBuf {
+fn samples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/samples/config")
 }
 
@@ -424,7 +424,45 @@ fn the_tables_list_every_key_and_variable() {
     assert!(table.contains("\n| `routes[].timeouts.connect` | duration | `5s` | Resolve, connect and TLS together. |\n"), "{table}");
     assert!(table.contains("| `credentials.*.entraClientAssertion.tenantId` | tenant | `$AZURE_TENANT_ID` | Tenant id or domain. |"), "{table}");
     let variables = environment_markdown();
-    for variable in super::env::VARIABLES {
+    for variable in env::VARIABLES {
         assert!(variables.contains(&format!("| `{}` |", variable.name)));
     }
+}
+
+#[test]
+fn authorities_go_through_the_proxy_that_the_environment_names() {
+    let proxies = |env: &[(&str, &str)]| {
+        let document = Some(Document::File(samples().join("several-upstreams.yaml")));
+        let source = Source {
+            document,
+            ..Source::default()
+        };
+        let config = load_from(source, &[AKS, env].concat()).unwrap();
+        let proxy = |grant: &GrantParams| match grant {
+            GrantParams::EntraClientAssertion(e) => e.authority.proxy.clone(),
+            GrantParams::TokenExchange(t) => t.authority.proxy.clone(),
+        };
+        let proxies = config.token.credentials.iter().map(|c| proxy(&c.grant));
+        proxies
+            .map(|p| p.map(|p| p.to_string()))
+            .collect::<Vec<_>>()
+    };
+    let through = Some("http://proxy.example:3128/".to_owned());
+    assert_eq!(
+        proxies(&[("HTTP_PROXY", "http://proxy.example:3128")]),
+        [None, None, None]
+    );
+    assert_eq!(
+        proxies(&[
+            ("HTTPS_PROXY", "http://proxy.example:3128"),
+            ("no_proxy", "sts.example.com")
+        ]),
+        [through.clone(), through, None]
+    );
+}
+
+#[test]
+fn an_at_sign_in_a_path_is_no_user_name() {
+    let config = with_route("upstream: https://u.example/@team/api\ncredential: a").unwrap();
+    assert_eq!(config.request.routes[0].upstream.base_path, "/@team/api");
 }

@@ -595,6 +595,10 @@ fn routes() {
             "carries a user name or password; remove what stands before the `@`",
         ),
         (
+            "https://@u.example/a",
+            "carries a user name or password; remove what stands before the `@`",
+        ),
+        (
             "'https://u.example\\@v.example'",
             "not a URL; it has spaces, backslashes or characters that are not ASCII: percent-encode or remove them",
         ),
@@ -728,6 +732,24 @@ fn every_key_of_the_table_is_read() {
 }
 
 #[test]
+fn a_proxy_that_cannot_be_used_is_reported_once_and_not_shown() {
+    let source = Source {
+        document: Some(Document::File(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../tests/samples/config/several-upstreams.yaml"),
+        )),
+        ..Source::default()
+    };
+    refused(
+        load_from(
+            source,
+            &[AKS, &[("HTTPS_PROXY", "https://me:hunter2@proxy.example")]].concat(),
+        ),
+        "HTTPS_PROXY is not a proxy URL that can be used; write http://[user:password@]host:port (only http:// proxies are supported), or unset it",
+    );
+}
+
+#[test]
 fn a_password_in_a_url_is_not_repeated() {
     let error = with_route("upstream: https://me:hunter2@u.example\ncredential: a").unwrap_err();
     assert!(!error.contains("hunter2"), "{error}");
@@ -738,7 +760,7 @@ fn a_password_in_a_url_is_not_repeated() {
 proptest! {
     #[test]
     fn no_text_panics(text in "\\PC{0,200}") {
-        let _ = load_with(&text, AKS);
+        drop(load_with(&text, AKS));
     }
 
     /// Pieces of real configurations in any order and indentation get further in than noise.
@@ -753,7 +775,7 @@ proptest! {
             text.push_str(&value);
             text.push('\n');
         }
-        let _ = load_with(&text, AKS);
+        drop(load_with(&text, AKS));
     }
 
     /// Any value under any key is taken or refused, never a panic.

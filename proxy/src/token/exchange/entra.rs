@@ -213,3 +213,7 @@ impl HttpClient for Recorder {
         ))
     }
 }
+
+#[cfg(test)]
+#[path = "entra_tests.rs"]
+mod tests;

@@ -1,1 +1,224 @@
-//! Tests.
+//! The requests of RFC 8693 as they go over the wire, and of real clients beside them.
+
+use super::*;
+use crate::{
+    net::raw_server::{RawServer, reply},
+    token::{
+        exchange::error::Class,
+        file::tests::TestDir,
+        params::{ActorTokenParams, AuthorityParams},
+        subject::{SubjectToken, tests::jwt},
+    },
+};
+use std::{sync::Arc, time::Duration};
+
+const OK: &str = r#"{"access_token":"t","token_type":"Bearer","expires_in":60,"issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}"#;
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+fn params(server: &RawServer) -> TokenExchangeParams {
+    TokenExchangeParams {
+        token_endpoint: server.url().join("realms/x/token").unwrap(),
+        subject_token: "pod".into(),
+        subject_token_type: JWT.into(),
+        requested_token_type: None,
+        audience: vec![],
+        resource: vec![],
+        scope: None,
+        actor_token: None,
+        client_authentication: ClientAuthentication::None { client_id: None },
+        parameters: vec![],
+        authority: AuthorityParams::default(),
+    }
+}
+
+fn tokens() -> SubjectTokens {
+    let token =
+        |id| Arc::new(SubjectToken::parse(jwt(100, id).as_bytes(), Duration::ZERO).unwrap());
+    SubjectTokens::new(vec![
+        ("pod".into(), token("pod")),
+        ("other".into(), token("other")),
+    ])
+}
+
+async fn exchange(params: TokenExchangeParams) -> Result<IssuedToken, ExchangeError> {
+    TokenExchanger::new(params, Clock::system())
+        .unwrap()
+        .exchange(&tokens(), None)
+        .await
+}
+
+fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter()
+        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_parameter_is_sent_repeatable_ones_once_for_each_value() {
+    let server = RawServer::json(OK).await;
+    let mut p = params(&server);
+    p.token_endpoint.set_query(Some("api-version=1"));
+    p.requested_token_type = Some(ACCESS_TOKEN.into());
+    p.audience = vec!["orders".into(), "bills".into()];
+    p.resource = vec!["https://a.example/x".into(), "https://b.example".into()];
+    p.scope = Some("read write".into());
+    p.actor_token = Some(ActorTokenParams {
+        subject_token: "other".into(),
+        token_type: ACCESS_TOKEN.into(),
+    });
+    p.parameters = vec![
+        ("connector_id".into(), "k8s".into()),
+        ("connector_id".into(), "2".into()),
+    ];
+    p.client_authentication = ClientAuthentication::None {
+        client_id: Some("me".into()),
+    };
+    let issued = exchange(p).await.unwrap();
+    assert_eq!(issued.header, "Bearer t");
+    assert!(server.requests()[0].starts_with("POST /realms/x/token?api-version=1 HTTP/1.1"));
+    assert!(
+        !server.requests()[0]
+            .to_ascii_lowercase()
+            .contains("authorization:")
+    );
+    assert_eq!(
+        server.form(0),
+        pairs(&[
+            (
+                "grant_type",
+                "urn:ietf:params:oauth:grant-type:token-exchange"
+            ),
+            ("resource", "https://a.example/x"),
+            ("resource", "https://b.example"),
+            ("audience", "orders"),
+            ("audience", "bills"),
+            ("scope", "read write"),
+            ("requested_token_type", ACCESS_TOKEN),
+            ("subject_token", &jwt(100, "pod")),
+            ("subject_token_type", JWT),
+            ("actor_token", &jwt(100, "other")),
+            ("actor_token_type", ACCESS_TOKEN),
+            ("connector_id", "k8s"),
+            ("connector_id", "2"),
+            ("client_id", "me"),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_configured_is_not_sent() {
+    let server = RawServer::json(OK).await;
+    exchange(params(&server)).await.unwrap();
+    let names: Vec<_> = server.form(0).into_iter().map(|(n, _)| n).collect();
+    assert_eq!(names, ["grant_type", "subject_token", "subject_token_type"]);
+}
+
+#[tokio::test]
+async fn the_request_of_googles_own_client_can_be_made() {
+    let recorded = include_str!("../../../../tests/samples/rfc8693/google-auth-2.62-request.jsonl");
+    let recorded: serde_json::Value = serde_json::from_str(recorded.trim()).unwrap();
+    let mut expected: Vec<(String, String)> =
+        form_urlencoded::parse(recorded["b"].as_str().unwrap().as_bytes())
+            .into_owned()
+            .filter(|(n, _)| n != "subject_token")
+            .collect();
+    let field = |name: &str| expected.iter().find(|(n, _)| n == name).unwrap().1.clone();
+    let server = RawServer::json(OK).await;
+    let mut p = params(&server);
+    p.audience = vec![field("audience")];
+    p.scope = Some(field("scope"));
+    p.requested_token_type = Some(field("requested_token_type"));
+    p.subject_token_type = field("subject_token_type");
+    exchange(p).await.unwrap();
+    let mut sent: Vec<_> = server
+        .form(0)
+        .into_iter()
+        .filter(|(n, _)| n != "subject_token")
+        .collect();
+    sent.sort();
+    expected.sort();
+    assert_eq!(sent, expected);
+}
+
+#[tokio::test]
+async fn clients_authenticate_as_configured_with_the_secret_read_each_time() {
+    let dir = TestDir::new();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "s:1 /é\n").unwrap();
+    let server = RawServer::json(OK).await;
+    let mut p = params(&server);
+    p.client_authentication = ClientAuthentication::ClientSecretBasic {
+        client_id: "me".into(),
+        client_secret_file: file.clone(),
+    };
+    exchange(p.clone()).await.unwrap();
+    // echo -n 'me:s%3A1+%2F%C3%A9' | base64
+    let line = "authorization: Basic bWU6cyUzQTErJTJGJUMzJUE5\r\n";
+    assert!(
+        server.requests()[0].contains(line),
+        "{}",
+        server.requests()[0]
+    );
+    assert!(
+        server
+            .form(0)
+            .iter()
+            .all(|(n, _)| !n.starts_with("client_"))
+    );
+
+    std::fs::write(&file, "rotated").unwrap();
+    p.client_authentication = ClientAuthentication::ClientSecretPost {
+        client_id: "me".into(),
+        client_secret_file: file.clone(),
+    };
+    exchange(p.clone()).await.unwrap();
+    let form = server.form(1);
+    assert!(form.ends_with(&pairs(&[("client_id", "me"), ("client_secret", "rotated")])));
+
+    for unusable in [Some(" \n"), None] {
+        match unusable {
+            Some(content) => std::fs::write(&file, content).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let error = exchange(p.clone()).await.unwrap_err();
+        assert_eq!(error.code(), "client_secret_unreadable");
+        assert_eq!(error.class(), Class::Permanent);
+    }
+    // Nothing was sent without the secret.
+    assert_eq!(server.requests().len(), 2);
+
+    p.client_authentication = ClientAuthentication::ClientAssertion {
+        client_id: Some("me".into()),
+        subject_token: "other".into(),
+    };
+    exchange(p).await.unwrap();
+    assert!(server.form(2).ends_with(&pairs(&[
+        ("client_id", "me"),
+        (
+            "client_assertion_type",
+            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        ),
+        ("client_assertion", &jwt(100, "other")),
+    ])));
+}
+
+#[tokio::test]
+async fn errors_of_the_authority_come_through() {
+    let server = RawServer::start(|n| match n {
+        0 => reply("400 Bad Request", "", r#"{"error":"invalid_target"}"#),
+        1 => reply("503 Service Unavailable", "Retry-After: 30\r\n", "busy"),
+        _ => reply("502 Bad Gateway", "", "<html>"),
+    })
+    .await;
+    let p = params(&server);
+    let error = exchange(p.clone()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.class()),
+        ("invalid_target", Class::Permanent)
+    );
+    let error = exchange(p.clone()).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
+    assert_eq!(error.class(), Class::Throttled);
+    assert_eq!(exchange(p).await.unwrap_err().code(), "http_5xx");
+}

@@ -1,0 +1,119 @@
+//! The table of every series, for the README. A test of `app::metrics` holds it against what is really registered.
+
+/// One series: name without the prefix, labels, what it tells.
+pub type Row = (&'static str, &'static [&'static str], &'static str);
+
+/// What every series' name begins with.
+pub const PREFIX: &str = "token_sidecar_";
+
+/// Every series but `process_*`.
+pub const SERIES: &[Row] = &[
+    (
+        "subject_token_expiry_timestamp_seconds",
+        &["subject_token"],
+        "When the subject token expires, in seconds since the epoch.",
+    ),
+    (
+        "subject_token_rotations_total",
+        &["subject_token"],
+        "Times the subject token's file was seen with another good token, the first included.",
+    ),
+    (
+        "subject_token_errors_total",
+        &["subject_token", "reason"],
+        "Times the subject token's file was seen with an unusable content, by reason; each content is counted once.",
+    ),
+    (
+        "issued_token_expiry_timestamp_seconds",
+        &["credential"],
+        "When the issued token expires, in seconds since the epoch.",
+    ),
+    (
+        "issued_token_renewed_timestamp_seconds",
+        &["credential"],
+        "When the issued token was got, in seconds since the epoch.",
+    ),
+    (
+        "exchanges_total",
+        &["credential", "result", "error"],
+        "Exchanges by result (success, failure) and error (an OAuth code, aadsts_NNN, or what went wrong on the way).",
+    ),
+    (
+        "exchange_duration_seconds",
+        &["credential"],
+        "How long exchanges took, failed ones included.",
+    ),
+    (
+        "exchange_retry_after_seconds",
+        &["credential"],
+        "What the authority asked for with Retry-After at the last exchange; 0 when it did not.",
+    ),
+    (
+        "token_unavailable_total",
+        &["credential"],
+        "Requests answered 503 because there was no valid token.",
+    ),
+    (
+        "requests_total",
+        &["route", "method", "status_class"],
+        "Requests answered, by route, method and class of status.",
+    ),
+    (
+        "request_duration_seconds",
+        &["route"],
+        "From a request's header section to the end of its response's body.",
+    ),
+    (
+        "requests_in_flight",
+        &["route"],
+        "Requests whose response has not ended.",
+    ),
+    (
+        "rejected_total",
+        &["reason"],
+        "Requests that the sidecar itself answered with an error, by reason.",
+    ),
+    (
+        "unauthorized_replays_total",
+        &["route", "result"],
+        "Requests whose token the upstream rejected with 401, by what came of it.",
+    ),
+    (
+        "upstream_connect_duration_seconds",
+        &["route"],
+        "Resolving, connecting and TLS towards the upstream, together.",
+    ),
+    (
+        "upstream_connections",
+        &["route"],
+        "Connections to the route's upstream that are open.",
+    ),
+    (
+        "config_reloads_total",
+        &["result"],
+        "Configurations taken over or refused, the first one included.",
+    ),
+    (
+        "config_reloaded_timestamp_seconds",
+        &[],
+        "When the configuration in force was taken over, in seconds since the epoch.",
+    ),
+    (
+        "build_info",
+        &["version", "revision"],
+        "1; the labels say what is running.",
+    ),
+];
+
+/// The table as Markdown.
+pub fn markdown() -> String {
+    let mut out = String::from("| series | labels | |\n| --- | --- | --- |\n");
+    for (name, labels, help) in SERIES {
+        let labels: Vec<String> = labels.iter().map(|l| format!("`{l}`")).collect();
+        out.push_str(&format!(
+            "| `{PREFIX}{name}` | {} | {help} |\n",
+            labels.join(", ")
+        ));
+    }
+    out
+}

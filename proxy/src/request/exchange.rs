@@ -1,0 +1,445 @@
+//! One request's way to the upstream and back: token, connection, sending, and what may be tried a second time. `handle` admits requests and
+//! accounts for them; nothing in here knows which route was asked for or why.
+
+use super::{
+    body::{BodyError, BodyRules, Lease, Replayable, RequestBody, ResponseBody},
+    challenge,
+    conn::Conn,
+    inject,
+    respond::Problem,
+    send::{self, SendError},
+    strip,
+    table::Route,
+    timer::Deadline,
+    upgrade,
+    upstream::{Checkout, CheckoutError, dedicated::Dedicated},
+};
+use crate::{
+    metrics::request::Replay,
+    token::slot::{Injectable, Rejection},
+};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    request::Parts, uri,
+};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use std::{rc::Rc, sync::Arc};
+use tokio::time::Instant;
+
+/// What a request comes to.
+pub enum Answer {
+    /// A response, whose body streams.
+    Response(Response<ResponseBody>),
+    /// The upstream agreed to another protocol: the response to pass on, and the two ends to join.
+    Switched {
+        /// With status 101.
+        response: Response<ResponseBody>,
+        /// The caller's end.
+        workload: OnUpgrade,
+        /// The upstream's end.
+        upstream: OnUpgrade,
+    },
+}
+
+/// What a request is made of, kept so that it can be sent again.
+struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+/// One request's context.
+pub struct Exchange<'a> {
+    /// The connection it came by.
+    pub conn: &'a Rc<Conn>,
+    /// The route it matched.
+    pub route: &'a Rc<Route>,
+    /// Its deadline.
+    pub deadline: &'a Rc<Deadline>,
+    /// When its header section was complete.
+    pub started: Instant,
+}
+
+impl Exchange<'_> {
+    /// Sends the request and brings back the answer.
+    ///
+    /// # Errors
+    /// The answer to give instead; it is logged already.
+    pub async fn run(
+        &self,
+        mut parts: Parts,
+        body: Incoming,
+        on_upgrade: Option<(HeaderValue, OnUpgrade)>,
+    ) -> Result<Answer, Problem> {
+        let route = &**self.route;
+        let (body, replay) = RequestBody::new(body, || BodyRules {
+            keep: route.params.replay_buffer,
+            limit: route.params.max_request_body,
+            strip: Arc::clone(&route.strip_request),
+            deadline: Rc::clone(self.deadline),
+            idle: route.params.timeouts.idle,
+            response_header: route.params.timeouts.response_header,
+        });
+        let mut headers = parts.headers;
+        strip::request(&mut headers, &route.strip_request);
+        inject::via(&mut headers, self.conn.via());
+        headers.insert(header::HOST, route.upstream.setup().host().clone());
+        let (protocol, workload) = on_upgrade.unzip();
+        if let Some(protocol) = protocol {
+            upgrade::offer(&mut headers, protocol);
+        }
+        parts.extensions.clear();
+        let mut head = Head {
+            method: parts.method,
+            uri: parts.uri,
+            headers,
+        };
+        let result = self
+            .attempts(&mut head, body, replay.as_ref(), workload)
+            .await;
+        if let Err(problem) = &result {
+            self.log(problem, head.headers.get("traceparent"));
+        }
+        result
+    }
+
+    async fn attempts(
+        &self,
+        head: &mut Head,
+        mut body: RequestBody,
+        replay: Option<&Replayable>,
+        workload: Option<OnUpgrade>,
+    ) -> Result<Answer, Problem> {
+        let route = &**self.route;
+        let mut token = self.token(self.started).await?;
+        let mut rejected = false;
+        let mut resent = false;
+        loop {
+            // Opening a connection has a timeout of its own; what is left of an earlier attempt's must not cut it short.
+            self.deadline.disarm();
+            let checkout = self
+                .checkout(workload.is_some(), resent, &mut token)
+                .await?;
+            let http2 = matches!(checkout, Outgoing::Pooled(Checkout::H2(_)));
+            let request = self.request(head, body, &token, http2);
+            let body_is_out = replay.is_none_or(Replayable::ended);
+            self.deadline.arm(if body_is_out {
+                route.params.timeouts.response_header
+            } else {
+                route.params.timeouts.idle
+            });
+            let sent = match checkout {
+                Outgoing::Pooled(checkout) => send::send(checkout, request, self.deadline).await,
+                Outgoing::Dedicated(sender) => sender.send(request, self.deadline).await,
+            };
+            let (response, lease) = match sent {
+                Ok(received) => received,
+                Err(error) => {
+                    body = self.again(error, head, replay, &mut resent)?;
+                    continue;
+                }
+            };
+            let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+            if unauthorized && !rejected {
+                match self.renewed(&response, &token, replay).await {
+                    Ok((fresh, again)) => {
+                        (token, body) = (fresh, again);
+                        rejected = true;
+                        drop((response, lease));
+                        continue;
+                    }
+                    Err(result) => route.shard.replayed(result),
+                }
+            } else if rejected {
+                route.shard.replayed(if unauthorized {
+                    Replay::RejectedAgain
+                } else {
+                    Replay::Accepted
+                });
+                if unauthorized {
+                    // Tell the slot, so that it holds off: the next request must not cause the next exchange.
+                    let _held_off = route.slot.reject(token.serial, None);
+                }
+            }
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS && workload.is_none() {
+                return Err(Problem::bad_gateway(
+                    "http_protocol_error",
+                    "the upstream switched protocols without having been asked to",
+                ));
+            }
+            return Ok(self.answer(response, lease, workload));
+        }
+    }
+
+    fn log(&self, problem: &Problem, traceparent: Option<&HeaderValue>) {
+        let Some(suppressed) = self.route.log.pass(Instant::now()) else {
+            return;
+        };
+        tracing::warn!(
+            route = &*self.route.params.name,
+            status = problem.status().as_u16(),
+            reason = problem.reason(),
+            detail = problem.detail(),
+            traceparent = traceparent.and_then(|t| t.to_str().ok()),
+            elapsed_ms = self.started.elapsed().as_millis(),
+            suppressed,
+            "request failed"
+        );
+    }
+
+    /// A token now, or after a bounded wait for an exchange that is under way.
+    async fn token(&self, now: Instant) -> Result<Injectable, Problem> {
+        let slot = &self.route.slot;
+        if let Some(token) = slot.load(now) {
+            return Ok(token);
+        }
+        slot.wait(now + self.route.params.token_wait)
+            .await
+            .map_err(|unavailable| {
+                self.route.unavailable.inc();
+                let detail = format!(
+                    "credential {}: {}; see /readyz of the sidecar for the cause",
+                    slot.name(),
+                    unavailable.reason
+                );
+                Problem::no_token(detail, unavailable.retry_after)
+            })
+    }
+
+    async fn checkout(
+        &self,
+        upgrade: bool,
+        fresh: bool,
+        token: &mut Injectable,
+    ) -> Result<Outgoing, Problem> {
+        let upstream = &self.route.upstream;
+        let within = self.route.params.timeouts.connect;
+        if !upgrade
+            && !fresh
+            && let Some(idle) = upstream.idle()
+        {
+            return Ok(Outgoing::Pooled(idle));
+        }
+        let checkout = if upgrade {
+            Dedicated::open(upstream, within)
+                .await
+                .map(Outgoing::Dedicated)
+        } else if fresh {
+            upstream.fresh(within).await.map(Outgoing::Pooled)
+        } else {
+            upstream.checkout(within).await.map(Outgoing::Pooled)
+        };
+        let checkout = checkout.map_err(|error| self.unreachable(error))?;
+        // That took time: the token may have expired meanwhile.
+        *token = self.token(Instant::now()).await?;
+        Ok(checkout)
+    }
+
+    fn unreachable(&self, error: CheckoutError) -> Problem {
+        let params = &self.route.params.upstream;
+        let origin = format!("{}:{}", params.host, params.port);
+        match error {
+            CheckoutError::Full => Problem::overloaded(),
+            CheckoutError::Timeout => Problem::gateway_timeout(
+                "connection_timeout",
+                format!(
+                    "no connection to {origin} within {:?}",
+                    self.route.params.timeouts.connect
+                ),
+            ),
+            CheckoutError::Handshake(error) => {
+                tracing::debug!(error = %sidecar_runtime::telemetry::chain(&error), "handshake failed");
+                Problem::bad_gateway(
+                    "connection_terminated",
+                    format!("{origin} closed the connection before HTTP began"),
+                )
+            }
+            CheckoutError::Dial(error) => {
+                let detail = sidecar_runtime::telemetry::chain(&error).to_string();
+                match error.code() {
+                    "destination_ip_prohibited" => Problem::address_forbidden(detail),
+                    code @ "connection_timeout" => Problem::gateway_timeout(code, detail),
+                    code => Problem::bad_gateway(code, detail),
+                }
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        head: &mut Head,
+        body: RequestBody,
+        token: &Injectable,
+        http2: bool,
+    ) -> Request<RequestBody> {
+        let setup = self.route.upstream.setup();
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method.clone();
+        // Into the map that is kept, which has room: the copy that is sent is made to measure and would have to grow.
+        inject::authorization(&mut head.headers, token);
+        let mut headers = head.headers.clone();
+        if http2 {
+            headers.remove(header::HOST);
+            let mut target = uri::Parts::default();
+            target.scheme = Some(setup.scheme().clone());
+            target.authority = Some(setup.authority().clone());
+            target.path_and_query = Some(self.path(&head.uri));
+            *request.version_mut() = Version::HTTP_2;
+            *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
+        } else if self.route.params.upstream.base_path.is_empty() && head.uri.authority().is_none()
+        {
+            *request.uri_mut() = head.uri.clone();
+        } else {
+            *request.uri_mut() = self.path(&head.uri).into();
+        }
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// The path as it came in, behind the upstream's base path.
+    fn path(&self, uri: &Uri) -> uri::PathAndQuery {
+        let base = &self.route.params.upstream.base_path;
+        let own = uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or(uri::PathAndQuery::from_static("/"));
+        if base.is_empty() {
+            return own;
+        }
+        // Both parts were valid on their own, and a path stays one when it is put behind another.
+        uri::PathAndQuery::try_from(format!("{base}{own}")).unwrap_or(own)
+    }
+
+    /// After a failure: the body to try once more with, if that is safe.
+    fn again(
+        &self,
+        error: SendError,
+        head: &Head,
+        replay: Option<&Replayable>,
+        resent: &mut bool,
+    ) -> Result<RequestBody, Problem> {
+        let first = !std::mem::replace(resent, true);
+        match error {
+            SendError::NotSent(request) if first => return Ok(request.into_body()),
+            SendError::Refused if first => {
+                if let Some(body) = body_again(replay) {
+                    return Ok(body);
+                }
+            }
+            SendError::Closed { reused: true } if first && head.method.is_idempotent() => {
+                if let Some(body) = body_again(replay) {
+                    return Ok(body);
+                }
+            }
+            _ => {}
+        }
+        Err(self.failed(&error, replay))
+    }
+
+    fn failed(&self, error: &SendError, replay: Option<&Replayable>) -> Problem {
+        let timeouts = &self.route.params.timeouts;
+        match replay.and_then(Replayable::failure) {
+            Some(BodyError::TooLarge) => return Problem::body_too_large(),
+            Some(BodyError::Workload) => {
+                return Problem::malformed("the request body broke off or is malformed");
+            }
+            _ => {}
+        }
+        match error {
+            SendError::Timeout if replay.is_none_or(Replayable::ended) => Problem::gateway_timeout(
+                "http_response_timeout",
+                format!("no response header within {:?}", timeouts.response_header),
+            ),
+            SendError::Timeout => Problem::gateway_timeout(
+                "connection_write_timeout",
+                format!(
+                    "no byte of the request body moved within {:?}",
+                    timeouts.idle
+                ),
+            ),
+            SendError::NotSent(_) | SendError::Refused | SendError::Closed { .. } => {
+                Problem::bad_gateway(
+                    "connection_terminated",
+                    "the upstream closed the connection before it answered; whether it acted on the request is unknown",
+                )
+            }
+            SendError::Protocol(error) => {
+                tracing::debug!(error = %sidecar_runtime::telemetry::chain(error), "bad answer");
+                Problem::bad_gateway(
+                    "http_protocol_error",
+                    "the upstream's answer is not valid HTTP, or its header section is too large",
+                )
+            }
+        }
+    }
+
+    /// After a 401: a new token and the body once more, or why there will be no replay.
+    async fn renewed(
+        &self,
+        response: &Response<Incoming>,
+        token: &Injectable,
+        replay: Option<&Replayable>,
+    ) -> Result<(Injectable, RequestBody), Replay> {
+        let slot = &self.route.slot;
+        let claims = challenge::claims(response.headers());
+        self.deadline.disarm();
+        if slot.reject(token.serial, claims.as_deref()) == Rejection::HeldOff {
+            return Err(Replay::HeldOff);
+        }
+        let body = body_again(replay).ok_or(Replay::BodyTooLarge)?;
+        let deadline = Instant::now() + self.route.params.token_wait;
+        let token = slot
+            .replaced(token.serial, deadline)
+            .await
+            .ok_or(Replay::NoToken)?;
+        Ok((token, body))
+    }
+
+    fn answer(
+        &self,
+        mut response: Response<Incoming>,
+        lease: Lease,
+        workload: Option<OnUpgrade>,
+    ) -> Answer {
+        let route = &self.route;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(workload) = workload
+        {
+            let protocol = response.headers().get(header::UPGRADE).cloned();
+            let upstream = hyper::upgrade::on(&mut response);
+            strip::response(response.headers_mut(), &route.strip_response);
+            upgrade::offer(
+                response.headers_mut(),
+                protocol.unwrap_or(HeaderValue::from_static("websocket")),
+            );
+            self.deadline.disarm();
+            return Answer::Switched {
+                response: response.map(|_| ResponseBody::full(bytes::Bytes::new())),
+                workload,
+                upstream,
+            };
+        }
+        let (mut parts, incoming) = response.into_parts();
+        strip::response(&mut parts.headers, &route.strip_response);
+        parts.extensions.clear();
+        // What the upstream spoke is the upstream's business.
+        parts.version = Version::HTTP_11;
+        let body = ResponseBody::upstream(
+            incoming,
+            lease,
+            Arc::clone(&route.strip_response),
+            Rc::clone(self.deadline),
+            route.params.timeouts.idle,
+        );
+        Answer::Response(Response::from_parts(parts, body))
+    }
+}
+
+fn body_again(replay: Option<&Replayable>) -> Option<RequestBody> {
+    replay.map_or(Some(RequestBody::Empty), Replayable::again)
+}
+
+enum Outgoing {
+    Pooled(Checkout),
+    Dedicated(Dedicated),
+}

@@ -1,0 +1,58 @@
+//! An HTTP/1.1 connection for one request that asks for an upgrade: outside of the pool, driven by a task, since it outlives the request when the
+//! upstream agrees.
+
+use super::{CheckoutError, Upstream};
+use crate::request::{
+    body::{Lease, RequestBody},
+    send::SendError,
+    timer::Deadline,
+};
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
+
+/// The end that sends.
+pub struct Dedicated(http1::SendRequest<RequestBody>);
+
+impl Dedicated {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// [`CheckoutError`].
+    pub async fn open(upstream: &Rc<Upstream>, within: Duration) -> Result<Self, CheckoutError> {
+        let (stream, open) = upstream.dedicated(within).await?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(CheckoutError::Handshake)?;
+        drop(tokio::task::spawn_local(async move {
+            if let Err(error) = driver.with_upgrades().await {
+                tracing::debug!(%error, "connection of an upgrade ended");
+            }
+            drop(open);
+        }));
+        Ok(Self(sender))
+    }
+
+    /// Sends the request and waits for the response's header section.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn send(
+        mut self,
+        request: Request<RequestBody>,
+        deadline: &Deadline,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let mut response = pin!(self.0.send_request(request));
+        poll_fn(|cx| match response.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(
+                result
+                    .map(|r| (r, Lease::Dedicated))
+                    .map_err(SendError::Protocol),
+            ),
+            Poll::Pending if deadline.poll_due(cx) => Poll::Ready(Err(SendError::Timeout)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+}

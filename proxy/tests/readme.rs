@@ -1,0 +1,73 @@
+//! README.md's tables of keys, environment variables and series say what the code does. `cargo run -q -p token-sidecar --example reference` prints them.
+
+use std::path::Path;
+use token_sidecar::{config, metrics};
+
+/// What stands between the markers `<!-- NAME -->` and `<!-- /NAME -->`, each of which must be there once.
+fn between<'t>(text: &'t str, name: &str) -> Result<&'t str, String> {
+    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    match (text.matches(&open).count(), text.matches(&close).count()) {
+        (1, 1) => text
+            .split_once(&open)
+            .and_then(|(_, rest)| rest.split_once(&close))
+            .map(|(table, _)| table)
+            .ok_or_else(|| format!("the markers of `{name}` are the wrong way round")),
+        _ => Err(format!(
+            "`<!-- {name} -->` and `<!-- /{name} -->` must be there once, each on a line of its own"
+        )),
+    }
+}
+
+/// The first difference between the table that stands there and the one the code gives.
+fn difference(text: &str, name: &str, expected: &str) -> Option<String> {
+    let found = match between(text, name) {
+        Ok(found) => found.trim(),
+        Err(e) => return Some(e),
+    };
+    if found == expected.trim() {
+        return None;
+    }
+    let (mut ours, mut theirs) = (expected.trim().lines(), found.lines());
+    loop {
+        match (ours.next(), theirs.next()) {
+            (a, b) if a == b && a.is_some() => {}
+            (a, b) => return Some(format!("table `{name}`: expected {a:?}, found {b:?}")),
+        }
+    }
+}
+
+#[test]
+fn the_readmes_tables_are_the_codes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let wrong = [
+        difference(&text, "keys", &config::keys_markdown()),
+        difference(&text, "variables", &config::environment_markdown()),
+        difference(&text, "series", &metrics::reference::markdown()),
+    ];
+    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    assert!(
+        wrong.is_empty(),
+        "{}\nPaste what `cargo run -q -p token-sidecar --example reference` prints.",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_comparison_can_fail() {
+    let table = |rows: &str| format!("x\n<!-- keys -->\n{rows}\n<!-- /keys -->\ny");
+    assert_eq!(difference(&table("a\nb"), "keys", "a\nb\n"), None);
+    assert_eq!(
+        difference(&table("a\nc"), "keys", "a\nb\n"),
+        Some("table `keys`: expected Some(\"b\"), found Some(\"c\")".into())
+    );
+    assert_eq!(
+        difference(&table("a"), "keys", "a\nb\n"),
+        Some("table `keys`: expected Some(\"b\"), found None".into())
+    );
+    assert_eq!(
+        difference(&table("a\nb\nc"), "keys", "a\nb"),
+        Some("table `keys`: expected None, found Some(\"c\")".into())
+    );
+    assert!(difference("none", "keys", "a").is_some());
+}

@@ -1,0 +1,249 @@
+//! One port for everything: which endpoint a request is for, who may use it, how large and how slow its body may be.
+
+use std::{convert::Infallible, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ACCEPT, ALLOW},
+    request::Parts,
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde_json::json;
+use sidecar_runtime::admin::Admin;
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    guard::{self, AllowedHosts, AllowedOrigins, Refusal},
+    health::BackendCheck,
+    mcp::Mcp,
+    messages,
+    metrics::Metrics,
+    respond::{self, Body},
+    tools::call::Toolbox,
+};
+
+/// The largest body of a request, in bytes.
+pub(crate) const MAX_BODY: usize = 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Everything that answers requests.
+#[derive(Clone)]
+pub(crate) struct HttpService {
+    pub(crate) admin: Admin,
+    pub(crate) backend_check: Option<BackendCheck>,
+    pub(crate) mcp: Mcp,
+    pub(crate) toolbox: Toolbox,
+    pub(crate) metrics: Metrics,
+    pub(crate) hosts: AllowedHosts,
+    pub(crate) origins: AllowedOrigins,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Mcp,
+    Messages,
+    Tools,
+    Health,
+    Admin,
+    Other,
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Self {
+        match path {
+            "/mcp" => Self::Mcp,
+            "/messages" => Self::Messages,
+            "/tools" => Self::Tools,
+            "/health" => Self::Health,
+            "/livez" | "/readyz" | "/startupz" | "/metrics" => Self::Admin,
+            _ => Self::Other,
+        }
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Mcp => "mcp",
+            Self::Messages => "messages",
+            Self::Tools => "tools",
+            Self::Health => "health",
+            Self::Admin => "admin",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl HttpService {
+    /// Answers one request.
+    pub(crate) async fn call(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        let began = Instant::now();
+        let endpoint = Endpoint::of(request.uri().path());
+        let method = request.method().clone();
+        let response = self.answer(endpoint, request).await;
+        let status = response.status().as_u16();
+        self.metrics
+            .request(endpoint.label(), &method, status, began.elapsed());
+        tracing::debug!(endpoint = endpoint.label(), %method, status, "request answered");
+        Ok(response)
+    }
+
+    async fn answer(&self, endpoint: Endpoint, request: Request<Incoming>) -> Response<Body> {
+        match endpoint {
+            // Probes and scrapes name the pod's address as their host, so these are open to all: they tell no secrets.
+            Endpoint::Admin => self.admin(&request).await,
+            Endpoint::Health => only(&request, &[Method::GET, Method::HEAD], || self.health()),
+            Endpoint::Other => respond::problem(
+                StatusCode::NOT_FOUND,
+                "there is nothing here; MCP is at /mcp, beside it are /messages, /tools, /health, /livez, /readyz, \
+                 /startupz and /metrics",
+            ),
+            Endpoint::Mcp | Endpoint::Messages | Endpoint::Tools => {
+                if let Err(refusal) =
+                    guard::check(request.uri(), request.headers(), &self.hosts, &self.origins)
+                {
+                    return self.refuse(refusal);
+                }
+                self.guarded(endpoint, request).await
+            }
+        }
+    }
+
+    async fn guarded(&self, endpoint: Endpoint, request: Request<Incoming>) -> Response<Body> {
+        match endpoint {
+            Endpoint::Mcp => match self.read(request).await {
+                Ok((parts, body)) => self.mcp.respond(parts, body).await,
+                Err(refused) => *refused,
+            },
+            Endpoint::Messages => {
+                let mut response = self.messages(request).await;
+                messages::mark(&mut response);
+                response
+            }
+            _ => only(&request, &[Method::GET, Method::HEAD], || {
+                respond::json(StatusCode::OK, &self.toolbox.catalog.listed())
+            }),
+        }
+    }
+
+    async fn messages(&self, request: Request<Incoming>) -> Response<Body> {
+        if request.method() != Method::POST {
+            return not_allowed(&[Method::POST]);
+        }
+        match self.read(request).await {
+            Ok((parts, body)) => messages::respond(&self.toolbox, &parts.headers, &body).await,
+            Err(refused) => *refused,
+        }
+    }
+
+    async fn admin(&self, request: &Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        // Also for the startup probe: until it succeeds, nobody asks for readiness.
+        if matches!(path, "/readyz" | "/startupz")
+            && let Some(check) = &self.backend_check
+        {
+            check.refresh().await;
+        }
+        match self
+            .admin
+            .respond(request.method(), path, request.headers().get(ACCEPT))
+        {
+            Some(response) => response.map(|body| body.boxed()),
+            None => respond::empty(StatusCode::NOT_FOUND),
+        }
+    }
+
+    /// Alive, and a word on readiness; `/livez` and `/readyz` are the ones for probes.
+    fn health(&self) -> Response<Body> {
+        let alive = self.admin.liveness.silent().is_empty();
+        let body = json!({
+            "status": if alive { "ok" } else { "failing" },
+            "ready": self.admin.readiness.report().ready,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        let status = if alive {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        respond::json(status, &body)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        let (reason, status, detail) = match refusal {
+            Refusal::MalformedHost => (
+                "malformed_host",
+                StatusCode::BAD_REQUEST,
+                "a request needs exactly one valid Host header",
+            ),
+            Refusal::ForeignHost => (
+                "foreign_host",
+                StatusCode::FORBIDDEN,
+                "the Host header names a host that this server does not answer to; its operator can add it to ALLOWED_HOSTS",
+            ),
+            Refusal::ForeignOrigin => (
+                "foreign_origin",
+                StatusCode::FORBIDDEN,
+                "the Origin header names a web page that may not call this server; its operator can add it to ALLOWED_ORIGINS",
+            ),
+        };
+        self.metrics.rejected(reason);
+        respond::problem(status, detail)
+    }
+
+    /// Reads a request's body, bounded in size and time.
+    async fn read(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<(Parts, Bytes), Box<Response<Body>>> {
+        let (parts, body) = request.into_parts();
+        let refuse = |reason, status, detail: &str| {
+            self.metrics.rejected(reason);
+            Err(Box::new(respond::problem(status, detail)))
+        };
+        match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+            Ok(Ok(body)) => Ok((parts, body.to_bytes())),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => refuse(
+                "body_too_large",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is larger than 1 MiB",
+            ),
+            Ok(Err(_)) => refuse(
+                "body_broken",
+                StatusCode::BAD_REQUEST,
+                "the body ended early",
+            ),
+            Err(_) => refuse(
+                "body_too_slow",
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not arrive in time",
+            ),
+        }
+    }
+}
+
+fn only(
+    request: &Request<Incoming>,
+    methods: &[Method],
+    answer: impl FnOnce() -> Response<Body>,
+) -> Response<Body> {
+    if methods.contains(request.method()) {
+        answer()
+    } else {
+        not_allowed(methods)
+    }
+}
+
+fn not_allowed(methods: &[Method]) -> Response<Body> {
+    let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let allowed = methods.join(", ");
+    let mut response = respond::problem(StatusCode::METHOD_NOT_ALLOWED, &format!("use {allowed}"));
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
+}
