@@ -20,11 +20,17 @@ mod request_headers;
 #[cfg(test)]
 mod request_lab;
 #[cfg(test)]
+mod request_metrics;
+#[cfg(test)]
 mod request_pool;
 #[cfg(test)]
 mod request_raw;
 #[cfg(test)]
+mod request_reload;
+#[cfg(test)]
 mod request_replay;
+#[cfg(test)]
+mod request_route;
 #[cfg(test)]
 mod request_stream;
 #[cfg(test)]

@@ -403,11 +403,13 @@ async fn what_breaks_off_upstream_breaks_off_here() {
         let request = Request::get("/reset?after=100000")
             .body(body::empty())
             .unwrap();
-        // Over HTTP/2 the reset may overtake the header section.
+        // The end may overtake the header section: then there is no answer at all, or one that says so.
         let Ok(response) = connection.start(request).await else {
-            assert!(client.is_http2(), "{name}");
             continue;
         };
+        if response.status() == 502 {
+            continue;
+        }
         assert_eq!(response.status(), 200, "{name}");
         let end = within(LONG, name, response.into_body().collect())
             .await
