@@ -48,7 +48,7 @@ async fn by_listener_host_path_and_method() {
         ("GET", "c.example", "/users/1", Err((403, "foreign_host"))),
         ("GET", "http://a.example", "/users/1", Ok(2)),
         ("GET", "http://c.example", "/users/1", Err((404, "no_route"))),
-        ("GET", "http://localhost", "/users/1", Ok(0)),
+        ("GET", "http://localhost", "/users/1", Err((404, "no_route"))),
     ] {
         let name = format!("{method} {host} {path}");
         for client in [sidecar.client(), sidecar.client().http2()] {

@@ -286,12 +286,13 @@ pub fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Probl
     }
 }
 
-/// Refuses a path that could mean another one to the upstream: dot segments always; where routing depends on the path (`scoped`), also encoded
-/// slashes and backslashes, empty segments, path parameters, and characters that are encoded without need (RFC 3986 section 2.3). Nothing is normalised: a path goes out as it came in, or not at all.
+/// Refuses a path that could mean another one to the upstream: dot segments always; where the path matters (`scoped`), also encoded slashes and
+/// backslashes and empty segments; where it decides the route (`by_prefix`), also path parameters and characters that are encoded without need
+/// (RFC 3986 section 2.3). Nothing is normalised: a path goes out as it came in, or not at all.
 ///
 /// # Errors
 /// The answer to give.
-pub fn check_path(path: &str, scoped: bool) -> Result<(), Problem> {
+pub fn check_path(path: &str, scoped: bool, by_prefix: bool) -> Result<(), Problem> {
     // Most paths have none of these bytes: one pass decides that.
     let mut suspicious = false;
     let mut before = 0;
@@ -317,16 +318,16 @@ pub fn check_path(path: &str, scoped: bool) -> Result<(), Problem> {
     }
     if scoped {
         let lower = path.to_ascii_lowercase();
-        if lower.contains("%2f")
-            || lower.contains("%5c")
-            || path.contains("//")
-            || path.contains(';')
-            || encodes_unreserved(path)
-        {
+        if lower.contains("%2f") || lower.contains("%5c") || path.contains("//") {
             return Err(Problem::unsafe_path(
-                "routes here depend on the path, and %2F, %5C, //, a `;`, or a letter, digit, `-`, `.`, `_` or `~` that is percent-encoded can be read in two ways",
+                "routes here depend on the path, and %2F, %5C or // in it can be read in two ways",
             ));
         }
+    }
+    if by_prefix && (path.contains(';') || encodes_unreserved(path)) {
+        return Err(Problem::unsafe_path(
+            "the path decides the route here, and a `;`, or a letter, digit, `-`, `.`, `_` or `~` that is percent-encoded, can be read in two ways",
+        ));
     }
     Ok(())
 }

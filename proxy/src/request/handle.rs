@@ -111,15 +111,19 @@ fn admit(conn: &Conn, parts: &Parts) -> Result<(Rc<Route>, bool), Problem> {
         "" => "/",
         path => path,
     };
-    let (route, scoped) = match table.routes.find(host, path, &parts.method) {
-        Matched::Route { value, path_scoped } => (value, path_scoped),
+    let (route, scoped, by_prefix) = match table.routes.find(host, path, &parts.method) {
+        Matched::Route {
+            value,
+            path_scoped,
+            by_prefix,
+        } => (value, path_scoped, by_prefix),
         Matched::MethodNotAllowed => return Err(Problem::method_not_allowed()),
         Matched::None => return Err(Problem::no_route()),
     };
     if destination.absolute && !is_forwardable(conn, route, &destination, named) {
         return Err(Problem::no_route());
     }
-    guard::check_path(path, scoped)?;
+    guard::check_path(path, scoped, by_prefix)?;
     if let Some(limit) = route.params.max_request_body
         && content_length(&parts.headers).is_some_and(|length| length > limit)
     {

@@ -28,6 +28,8 @@ struct HostTable<T> {
     depth: usize,
     /// Whether more than the origin decides: then a path that two parsers may read differently is refused.
     path_scoped: bool,
+    /// Whether some prefix is not the root: then what reaches which route depends on how the path reads.
+    by_prefix: bool,
 }
 
 struct Entry<T> {
@@ -44,6 +46,8 @@ pub enum Matched<'a, T> {
         value: &'a Rc<T>,
         /// Whether an ambiguous path must be refused.
         path_scoped: bool,
+        /// Whether the path decided which route it is.
+        by_prefix: bool,
     },
     /// The longest matching prefix has routes, none of them for this method.
     MethodNotAllowed,
@@ -57,6 +61,7 @@ impl<T> Default for HostTable<T> {
             prefixes: HashMap::new(),
             depth: 0,
             path_scoped: false,
+            by_prefix: false,
         }
     }
 }
@@ -75,6 +80,7 @@ impl<T> RouteTable<T> {
             };
             let prefix = matcher.path_prefix.trim_end_matches('/');
             host.depth = host.depth.max(prefix.matches('/').count());
+            host.by_prefix |= !prefix.is_empty();
             host.path_scoped |= path_scoped || !prefix.is_empty();
             host.prefixes.entry(prefix.into()).or_default().push(Entry {
                 methods: matcher.methods,
@@ -124,6 +130,7 @@ impl<T> HostTable<T> {
                     Some(entry) => Matched::Route {
                         value: &entry.value,
                         path_scoped: self.path_scoped,
+                        by_prefix: self.by_prefix,
                     },
                     None => Matched::MethodNotAllowed,
                 };

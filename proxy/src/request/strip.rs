@@ -79,6 +79,10 @@ fn finish(headers: &mut HeaderMap, configured: &[HeaderName], trailers: bool) ->
 
 /// Takes one name out, and with `Connection` what it names. Returns whether it was a `TE` that accepts trailers.
 fn strip_one(headers: &mut HeaderMap, name: &HeaderName) -> bool {
+    if *name == header::CONNECTION && names_nothing(headers) {
+        headers.remove(name);
+        return false;
+    }
     // `Connection: TE` goes with `TE` (RFC 9110 section 10.1.4) and takes it out.
     let last_sight_of_te = *name == header::TE || *name == header::CONNECTION;
     let trailers = last_sight_of_te && headers.get(header::TE).is_some_and(accepts_trailers);
@@ -87,6 +91,18 @@ fn strip_one(headers: &mut HeaderMap, name: &HeaderName) -> bool {
     }
     headers.remove(name);
     trailers
+}
+
+/// Whether `Connection` is the one `keep-alive` or `close` that it nearly always is.
+fn names_nothing(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONNECTION).iter();
+    let plain = values.next().is_some_and(|v| {
+        matches!(
+            v.as_bytes(),
+            b"keep-alive" | b"close" | b"Keep-Alive" | b"Close"
+        )
+    });
+    plain && values.next().is_none()
 }
 
 fn strip_named_by_connection(headers: &mut HeaderMap) {
