@@ -2,7 +2,10 @@
 //! sleeps as `schedule` says, unless a rotation, a demand or a rejection wakes it. It knows no protocol.
 
 use super::{
-    exchange::{Exchanger, IssuedToken, SubjectTokens, error::ExchangeError},
+    exchange::{
+        Exchanger, IssuedToken, SubjectTokens,
+        error::{Class, ExchangeError},
+    },
     file::SubjectSource,
     schedule::{self, Failure, RETRY_AFTER_CAP},
     slot::{Activity, Serial, Slot},
@@ -24,6 +27,8 @@ use tracing::{info, warn};
 const WAKE_FLOOR: Duration = Duration::from_secs(1);
 /// How long to wait without a usable subject token before looking again unasked.
 const BLOCKED: Duration = Duration::from_secs(10);
+/// So many exchanges in a row carry the same claims; some authorities answer claims that they cannot read with 500.
+const CLAIMS_TRIES: u32 = 3;
 /// Authorities stamp whole seconds and clocks differ a little: a token is not used in the last moment of its life.
 const SKEW: Duration = Duration::from_secs(1);
 
@@ -72,8 +77,15 @@ struct State {
     expiry_told: bool,
     /// Of the token stored last.
     serial: Option<Serial>,
-    claims: Option<String>,
+    claims: Option<Claims>,
     attempts: u64,
+}
+
+/// A claims challenge that the next exchange answers. An upstream wrote it: it may be nonsense, and must not stand in the way for long.
+struct Claims {
+    json: String,
+    /// How many exchanges have carried it.
+    sent: u32,
 }
 
 impl Renewer<()> {
@@ -97,18 +109,7 @@ impl<E: Exchanger> Renewer<E> {
     pub async fn run(mut self) {
         // Tells the slot on every way out, cancellation included.
         let _gone = Gone(Arc::clone(&self.slot));
-        let now = Instant::now();
-        let mut state = State {
-            phase: Phase::Healthy,
-            started: now,
-            due: now,
-            last_attempt: None,
-            expires_at: None,
-            expiry_told: false,
-            serial: None,
-            claims: None,
-            attempts: 0,
-        };
+        let mut state = State::new(Instant::now());
         loop {
             if self.should_act(&mut state) {
                 self.attempt(&mut state).await;
@@ -141,12 +142,7 @@ impl<E: Exchanger> Renewer<E> {
         }
         match &state.phase {
             Phase::Healthy => {
-                // One that names an older token has been answered by the token stored since.
-                if let Some(rejected) = self.slot.take_rejected()
-                    && Some(rejected.serial) == state.serial
-                {
-                    warn!(credential = %self.slot.name(), with_claims = rejected.claims.is_some(), "an upstream rejected the token; renewing");
-                    state.claims = rejected.claims;
+                if self.take_rejected(state) {
                     return true;
                 }
                 self.slot.load(now).is_none()
@@ -165,10 +161,26 @@ impl<E: Exchanger> Renewer<E> {
         }
     }
 
-    async fn attempt(&mut self, state: &mut State) {
-        if let Some(rejected) = self.slot.take_rejected().filter(|r| r.claims.is_some()) {
-            state.claims = rejected.claims;
+    /// Whether the token stored last was rejected; its claims are taken over. A rejection that names an older token has been answered by the
+    /// token stored since.
+    fn take_rejected(&self, state: &mut State) -> bool {
+        let Some(rejected) = self
+            .slot
+            .take_rejected()
+            .filter(|r| Some(r.serial) == state.serial)
+        else {
+            return false;
+        };
+        let claims = rejected.claims.filter(|_| E::TAKES_CLAIMS);
+        warn!(credential = %self.slot.name(), with_claims = claims.is_some(), "an upstream rejected the token; renewing");
+        if let Some(json) = claims {
+            state.claims = Some(Claims { json, sent: 0 });
         }
+        true
+    }
+
+    async fn attempt(&mut self, state: &mut State) {
+        self.take_rejected(state);
         let mut result = match self.read_now() {
             Ok(tokens) => (fingerprints(&tokens), self.exchange(state, &tokens).await),
             Err(reason) => return self.blocked(state, reason),
@@ -181,6 +193,9 @@ impl<E: Exchanger> Renewer<E> {
         }
         match result {
             (_, Ok((issued, sent_at))) => self.store(state, &issued, sent_at),
+            (tried, Err(error)) if state.forget_claims(error.class()) => {
+                self.retry_without_claims(state, error, tried);
+            }
             (tried, Err(error)) => self.failed(state, error, tried),
         }
     }
@@ -193,9 +208,13 @@ impl<E: Exchanger> Renewer<E> {
     ) -> Result<(IssuedToken, Instant), ExchangeError> {
         self.slot.publish(Activity::Working);
         let sent_at = Instant::now();
+        let claims = state.claims.as_mut().map(|claims| {
+            claims.sent += 1;
+            &*claims.json
+        });
         let result = timeout(
             self.exchange_timeout,
-            self.exchanger.exchange(tokens, state.claims.as_deref()),
+            self.exchanger.exchange(tokens, claims),
         )
         .await
         .unwrap_or_else(|_| Err(ExchangeError::timeout()));
@@ -254,6 +273,35 @@ impl<E: Exchanger> Renewer<E> {
             next_try_seconds = delay.as_secs_f32(), authority_says = error.detail(), "exchange failed: {error}");
         state.phase = Phase::Failing {
             count,
+            error,
+            obey_until: now + obey,
+            tried,
+        };
+        self.tell_pending(state, now);
+    }
+
+    /// The claims may be all that the authority refused. That failure does not count, and those who wait for a token wait on.
+    fn retry_without_claims(
+        &self,
+        state: &mut State,
+        error: ExchangeError,
+        tried: Vec<Fingerprint>,
+    ) {
+        let now = Instant::now();
+        let obey = error.retry_after().unwrap_or_default().min(RETRY_AFTER_CAP);
+        let delay = obey.max(WAKE_FLOOR);
+        state.due = now + delay;
+        if !obey.is_zero() {
+            self.slot.publish(Activity::BackingOff {
+                until: state.due,
+                reason: error.code().into(),
+            });
+        }
+        warn!(credential = %self.slot.name(), code = error.code(), class = ?error.class(), status = error.status(),
+            next_try_seconds = delay.as_secs_f32(), authority_says = error.detail(),
+            "exchange with an upstream's claims failed; trying without them: {error}");
+        state.phase = Phase::Failing {
+            count: state.phase.failures(),
             error,
             obey_until: now + obey,
             tried,
@@ -349,6 +397,33 @@ impl<E: Exchanger> Renewer<E> {
 }
 
 impl State {
+    const fn new(now: Instant) -> Self {
+        Self {
+            phase: Phase::Healthy,
+            started: now,
+            due: now,
+            last_attempt: None,
+            expires_at: None,
+            expiry_told: false,
+            serial: None,
+            claims: None,
+            attempts: 0,
+        }
+    }
+
+    /// Forgets the claims that a failed exchange carried when they may be what was refused, or have been carried often enough. True when it is
+    /// worth trying without them at once.
+    fn forget_claims(&mut self, class: Class) -> bool {
+        let Some(claims) = &self.claims else {
+            return false;
+        };
+        let refused = !matches!(class, Class::Transient | Class::Throttled);
+        if refused || claims.sent >= CLAIMS_TRIES {
+            self.claims = None;
+        }
+        refused
+    }
+
     /// Plans the next attempt as soon as the floor and `not_before` allow; true when that is now.
     fn move_up(&mut self, not_before: Instant, now: Instant) -> bool {
         let floor = self.last_attempt.map_or(now, |at| at + WAKE_FLOOR);

@@ -77,6 +77,8 @@ struct Shared {
 }
 
 impl Exchanger for Script {
+    const TAKES_CLAIMS: bool = true;
+
     async fn exchange(
         &self,
         tokens: &SubjectTokens,
@@ -177,6 +179,22 @@ impl Bench {
             clock,
             tasks,
         }
+    }
+
+    /// Another renewer with the same script and a slot of its own, which nobody runs.
+    fn by_hand(&self) -> (Renewer<Script>, State) {
+        let metrics = TokenMetrics::register(&Registry::new()).unwrap();
+        let renewer = Renewer {
+            slot: Slot::new("by hand".into()),
+            exchanger: self.script.clone(),
+            subjects: vec![SubjectSource::fed("pod".into(), self.subject.subscribe())],
+            exchange_timeout: secs(10),
+            clock: self.clock.clone(),
+            condition: self.readiness.register("credential by hand"),
+            metrics: Arc::new(metrics.credential("by hand")),
+            seed: 7,
+        };
+        (renewer, State::new(Instant::now()))
     }
 
     fn with_subject(answers: impl IntoIterator<Item = Answer>) -> Self {
@@ -609,6 +627,82 @@ async fn a_claims_challenge_goes_with_the_next_exchange_and_only_with_it() {
     sleep(secs(3000)).await;
     let sent: Vec<_> = bench.calls().into_iter().map(|c| c.claims).collect();
     assert_eq!(sent, [None, Some(claims.to_owned()), None]);
+}
+
+const NONSENSE: &str = r#"{"nonsense":true}"#;
+
+#[tokio::test(start_paused = true)]
+async fn claims_that_the_authority_refuses_are_forgotten_and_those_who_wait_get_a_token() {
+    let bench = Bench::with_subject([
+        life(3600),
+        refuse(400, "invalid_request", None, None),
+        life(3600),
+    ]);
+    // An authority that never takes these claims, whenever they are sent again.
+    bench.always(|| refuse(400, "invalid_request", None, None));
+    let token = bench.token().await;
+    assert_eq!(
+        bench.slot.reject(token.serial, Some(NONSENSE)),
+        Rejection::Replacing
+    );
+    let asked = Instant::now();
+    let next = bench
+        .slot
+        .replaced(token.serial, asked + secs(5))
+        .await
+        .expect("a token without the claims");
+    assert!(asked.elapsed() >= WAKE_FLOOR && asked.elapsed() < WAKE_FLOOR + secs(1));
+    assert!(next.serial > token.serial);
+    let sent: Vec<_> = bench.calls().into_iter().map(|c| c.claims).collect();
+    assert_eq!(sent, [None, Some(NONSENSE.to_owned()), None]);
+    assert!(bench.readiness.report().ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_are_not_carried_through_failure_after_failure() {
+    for status in [500, 429] {
+        let bench = Bench::with_subject([life(3600)]);
+        bench.always(move || refuse(status, "server_error", None, None));
+        let token = bench.token().await;
+        assert_eq!(
+            bench.slot.reject(token.serial, Some(NONSENSE)),
+            Rejection::Replacing
+        );
+        sleep(secs(300)).await;
+        let calls = bench.calls();
+        let carried = calls.iter().filter(|c| c.claims.is_some()).count();
+        assert_eq!(carried, CLAIMS_TRIES as usize);
+        assert!(calls.len() > carried + 1);
+        // Such failures back off as ever: a limit on calls is not met with another call a second later.
+        assert!(calls.len() < 30, "{}", calls.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_rejection_adds_no_claims_and_drops_no_newer_token() {
+    let mut bench = Bench::new([]);
+    bench.tasks.shutdown().await;
+    let (mut renewer, mut state) = bench.by_hand();
+    let old = renewer
+        .slot
+        .store(HeaderValue::from_static("x"), state.due + secs(60));
+    assert_eq!(
+        renewer.slot.reject(old, Some(NONSENSE)),
+        Rejection::Replacing
+    );
+    let new = renewer
+        .slot
+        .store(HeaderValue::from_static("y"), state.due + secs(60));
+    state.serial = Some(new);
+    assert_eq!(
+        renewer.slot.reject(old, Some(NONSENSE)),
+        Rejection::Replacing
+    );
+    assert_eq!(renewer.slot.load(state.due).unwrap().serial, new);
+    bench.rotate("a");
+    renewer.attempt(&mut state).await;
+    let sent: Vec<_> = bench.calls().into_iter().map(|c| c.claims).collect();
+    assert_eq!(sent, [None]);
 }
 
 #[tokio::test(start_paused = true)]
