@@ -145,7 +145,7 @@ impl<E: Exchanger> Renewer<E> {
                 if self.take_rejected(state) {
                     return true;
                 }
-                self.slot.load(now).is_none()
+                self.slot.load(now).is_none() && state.move_up(now, now)
             }
             Phase::Failing {
                 obey_until, tried, ..
@@ -217,7 +217,15 @@ impl<E: Exchanger> Renewer<E> {
             self.exchanger.exchange(tokens, claims),
         )
         .await
-        .unwrap_or_else(|_| Err(ExchangeError::timeout()));
+        .unwrap_or_else(|_| Err(ExchangeError::timeout()))
+        .and_then(|issued| {
+            // Planned renewals keep a distance: one that lives no longer than that is dead before the next can come.
+            let left = usable_until(&issued, sent_at).saturating_duration_since(Instant::now());
+            if left < schedule::FLOOR {
+                return Err(ExchangeError::dead_on_arrival());
+            }
+            Ok(issued)
+        });
         state.attempts += 1;
         state.last_attempt = Some(Instant::now());
         if let Err(error) = &result {
@@ -228,8 +236,7 @@ impl<E: Exchanger> Renewer<E> {
     }
 
     fn store(&self, state: &mut State, issued: &IssuedToken, sent_at: Instant) {
-        let usable = issued.lifetime - SKEW.min(issued.lifetime / 10);
-        let expires_at = sent_at.checked_add(usable).unwrap_or(sent_at);
+        let expires_at = usable_until(issued, sent_at);
         let renew_in =
             schedule::renew_after(issued.lifetime, issued.refresh_in, self.next_seed(state));
         self.metrics.issued(
@@ -239,7 +246,11 @@ impl<E: Exchanger> Renewer<E> {
         );
         state.serial = Some(self.slot.store(issued.header.clone(), expires_at));
         state.phase = Phase::Healthy;
-        state.due = sent_at.checked_add(renew_in).unwrap_or(sent_at);
+        // Counted from the sending, so an exchange that took long may have passed it already.
+        state.due = sent_at
+            .checked_add(renew_in)
+            .unwrap_or(sent_at)
+            .max(Instant::now() + schedule::FLOOR);
         state.expires_at = Some(expires_at);
         state.expiry_told = false;
         state.claims = None;
@@ -455,6 +466,12 @@ impl Drop for Gone {
     fn drop(&mut self) {
         self.0.publish(Activity::Stopped);
     }
+}
+
+/// Until when a token is used. Its life began when the request was sent.
+fn usable_until(issued: &IssuedToken, sent_at: Instant) -> Instant {
+    let usable = issued.lifetime - SKEW.min(issued.lifetime / 10);
+    sent_at.checked_add(usable).unwrap_or(sent_at)
 }
 
 fn fingerprints(tokens: &SubjectTokens) -> Vec<Fingerprint> {

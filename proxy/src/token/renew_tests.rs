@@ -322,6 +322,68 @@ async fn short_lives_do_not_spin_and_do_not_lapse() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn tokens_that_are_dead_on_arrival_make_exchanges_rarer_and_rarer() {
+    for (takes, lifetime) in [
+        (secs(2), secs(1)),
+        (secs(1), secs(1)),
+        (Duration::from_millis(950), secs(1)),
+        (Duration::from_millis(10), Duration::from_millis(300)),
+        (Duration::ZERO, Duration::from_nanos(1)),
+    ] {
+        let bench = Bench::taking(takes, []);
+        bench.always(move || Answer::Token {
+            lifetime,
+            refresh_in: None,
+        });
+        bench.rotate("a");
+        // Somebody asks all the time, as the workers of a busy pod do.
+        let began = Instant::now();
+        while began.elapsed() < secs(3600) {
+            bench
+                .slot
+                .wait(Instant::now() + secs(5))
+                .await
+                .expect_err("no such token");
+            sleep(Duration::from_millis(100)).await;
+        }
+        let calls = bench.calls();
+        // Up to a minute apart, at any point of it: 30 s on average.
+        assert!(
+            (60..200).contains(&calls.len()),
+            "{} exchanges in an hour, {takes:?} for {lifetime:?}",
+            calls.len()
+        );
+        for pair in calls.windows(2) {
+            assert!(pair[1].at - pair[0].at >= takes + schedule::FLOOR);
+        }
+        let reason = bench.reason().unwrap();
+        assert!(
+            reason.starts_with("dead_on_arrival: ") && reason.contains("lifetime"),
+            "{reason}"
+        );
+        bench.always(|| life(3600));
+        sleep(secs(63)).await;
+        assert!(bench.load().is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_live_hardly_longer_than_an_exchange_takes_keep_a_distance() {
+    for takes in [100, 300, 380, 399] {
+        let bench = Bench::taking(Duration::from_millis(takes), []);
+        bench.always(|| life(1));
+        bench.rotate("a");
+        sleep(secs(60)).await;
+        let calls = bench.calls();
+        assert!(calls.len() > 50, "{}", calls.len());
+        for pair in calls.windows(2) {
+            let idle = pair[1].at - pair[0].at - Duration::from_millis(takes);
+            assert!(idle >= schedule::FLOOR, "{idle:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_renewal_fails_the_old_token_serves_until_it_expires_and_not_longer() {
     let bench = Bench::with_subject([life(100)]);
     bench.always(|| refuse(500, "server_error", None, None));
