@@ -20,7 +20,10 @@ use std::{
     task::Poll,
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{Instant, sleep_until, timeout},
+};
 use tracing::{info, warn};
 
 /// Wakes other than the clock's do not make exchanges follow each other faster than that.
@@ -50,6 +53,16 @@ pub struct Renewer<E> {
     pub metrics: Arc<CredentialMetrics>,
     /// Differs from pod to pod and from credential to credential, so that they do not act at one instant.
     pub seed: u64,
+}
+
+/// Another way to get the same token, for a renewer that runs. What the token is for must be unchanged: it stays where it is.
+pub struct Change<E> {
+    /// As in [`Renewer`].
+    pub exchanger: E,
+    /// As in [`Renewer`].
+    pub subjects: Vec<SubjectSource>,
+    /// As in [`Renewer`].
+    pub exchange_timeout: Duration,
 }
 
 /// Where a renewer stands between two attempts.
@@ -105,33 +118,59 @@ impl Renewer<()> {
 }
 
 impl<E: Exchanger> Renewer<E> {
-    /// Runs for as long as it is polled. When it is dropped, those who wait for its slot are told that the credential is gone.
-    pub async fn run(mut self) {
+    /// Runs for as long as it is polled, taking over what comes from `changes`. When it is dropped, those who wait for its slot are told that the
+    /// credential is gone.
+    pub async fn run(mut self, mut changes: UnboundedReceiver<Change<E>>) {
         // Tells the slot on every way out, cancellation included.
         let _gone = Gone(Arc::clone(&self.slot));
         let mut state = State::new(Instant::now());
         loop {
-            if self.should_act(&mut state) {
-                self.attempt(&mut state).await;
-                continue;
-            }
-            let wake_at = match state.expires_at {
-                Some(at) if !state.expiry_told => at.min(state.due),
-                _ => state.due,
-            };
+            // A change cuts an exchange short: the old way may be hanging, and the new one be the mend.
             tokio::select! {
-                () = sleep_until(wake_at) => {}
-                () = self.slot.demanded() => {
-                    // Without a subject token the best answer to a demand is a look at the file.
-                    if matches!(state.phase, Phase::Blocked { .. }) {
-                        let soonest = state.last_attempt.map_or_else(Instant::now, |at| at + WAKE_FLOOR);
-                        state.due = state.due.min(soonest);
-                    }
-                }
-                () = any_changed(&mut self.subjects) => {}
+                biased;
+                Some(change) = changes.recv() => self.change(&mut state, change),
+                () = self.step(&mut state) => {}
             }
-            self.tell_expiry(&mut state);
         }
+    }
+
+    /// One exchange when it is time for one, else one sleep.
+    async fn step(&mut self, state: &mut State) {
+        if self.should_act(state) {
+            return self.attempt(state).await;
+        }
+        let wake_at = match state.expires_at {
+            Some(at) if !state.expiry_told => at.min(state.due),
+            _ => state.due,
+        };
+        tokio::select! {
+            () = sleep_until(wake_at) => {}
+            () = self.slot.demanded() => {
+                // Without a subject token the best answer to a demand is a look at the file.
+                if matches!(state.phase, Phase::Blocked { .. }) {
+                    let soonest = state.last_attempt.map_or_else(Instant::now, |at| at + WAKE_FLOOR);
+                    state.due = state.due.min(soonest);
+                }
+            }
+            () = any_changed(&mut self.subjects) => {}
+        }
+        self.tell_expiry(state);
+    }
+
+    /// Goes over to another way to get the same token. It is tried soon, so that its faults show while the token still lives.
+    fn change(&mut self, state: &mut State, change: Change<E>) {
+        self.exchanger = change.exchanger;
+        self.subjects = change.subjects;
+        self.exchange_timeout = change.exchange_timeout;
+        let now = Instant::now();
+        let not_before = match &state.phase {
+            Phase::Failing { obey_until, .. } => *obey_until,
+            Phase::Healthy | Phase::Blocked { .. } => now,
+        };
+        // An exchange that was cut short leaves `due` in the past.
+        let floor = state.last_attempt.map_or(now, |at| at + WAKE_FLOOR);
+        state.due = floor.max(not_before);
+        info!(credential = %self.slot.name(), "credential changed; its token stays and is renewed soon");
     }
 
     /// Whether to exchange now. It may move `due` forward, never back.
@@ -208,6 +247,8 @@ impl<E: Exchanger> Renewer<E> {
     ) -> Result<(IssuedToken, Instant), ExchangeError> {
         self.slot.publish(Activity::Working);
         let sent_at = Instant::now();
+        // A change may cut it short.
+        state.last_attempt = Some(sent_at);
         let claims = state.claims.as_mut().map(|claims| {
             claims.sent += 1;
             &*claims.json
