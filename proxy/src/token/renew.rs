@@ -1,18 +1,18 @@
 //! One credential's renewer: a task that owns all writes to its slot. It waits for the subject tokens, exchanges them, stores what was issued, and
 //! sleeps as `schedule` says, unless a rotation, a demand or a rejection wakes it. It knows no protocol.
 
+mod state;
+
 use super::{
-    exchange::{
-        Exchanger, IssuedToken, SubjectTokens,
-        error::{Class, ExchangeError},
-    },
+    exchange::{Exchanger, IssuedToken, SubjectTokens, error::ExchangeError},
     file::SubjectSource,
     schedule::{self, Failure, RETRY_AFTER_CAP},
-    slot::{Activity, Serial, Slot},
+    slot::{Activity, Slot},
     subject::{Fingerprint, SubjectToken},
 };
 use crate::metrics::token::CredentialMetrics;
 use sidecar_runtime::{clock::Clock, readiness::Condition};
+use state::{Blocked, Claims, Phase, State, WAKE_FLOOR};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -26,12 +26,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// Wakes other than the clock's do not make exchanges follow each other faster than that.
-const WAKE_FLOOR: Duration = Duration::from_secs(1);
 /// How long to wait without a usable subject token before looking again unasked.
 const BLOCKED: Duration = Duration::from_secs(10);
-/// So many exchanges in a row carry the same claims; some authorities answer claims that they cannot read with 500.
-const CLAIMS_TRIES: u32 = 3;
 /// Authorities stamp whole seconds and clocks differ a little: a token is not used in the last moment of its life.
 const SKEW: Duration = Duration::from_secs(1);
 
@@ -63,42 +59,6 @@ pub struct Change<E> {
     pub subjects: Vec<SubjectSource>,
     /// As in [`Renewer`].
     pub exchange_timeout: Duration,
-}
-
-/// Where a renewer stands between two attempts.
-enum Phase {
-    /// The last exchange succeeded, or none was tried yet.
-    Healthy,
-    /// The last exchange failed.
-    Failing {
-        count: u32,
-        error: ExchangeError,
-        /// The authority's own word; a rotation does not overrule it.
-        obey_until: Instant,
-        tried: Vec<Fingerprint>,
-    },
-    /// There was nothing to exchange. Failures counted before are kept.
-    Blocked { count: u32, reason: Blocked },
-}
-
-struct State {
-    phase: Phase,
-    started: Instant,
-    due: Instant,
-    last_attempt: Option<Instant>,
-    expires_at: Option<Instant>,
-    expiry_told: bool,
-    /// Of the token stored last.
-    serial: Option<Serial>,
-    claims: Option<Claims>,
-    attempts: u64,
-}
-
-/// A claims challenge that the next exchange answers. An upstream wrote it: it may be nonsense, and must not stand in the way for long.
-struct Claims {
-    json: String,
-    /// How many exchanges have carried it.
-    sent: u32,
 }
 
 impl Renewer<()> {
@@ -446,59 +406,6 @@ impl<E: Exchanger> Renewer<E> {
         self.seed
             .wrapping_add(state.attempts.wrapping_mul(0x9e37_79b9))
     }
-}
-
-impl State {
-    const fn new(now: Instant) -> Self {
-        Self {
-            phase: Phase::Healthy,
-            started: now,
-            due: now,
-            last_attempt: None,
-            expires_at: None,
-            expiry_told: false,
-            serial: None,
-            claims: None,
-            attempts: 0,
-        }
-    }
-
-    /// Forgets the claims that a failed exchange carried when they may be what was refused, or have been carried often enough. True when it is
-    /// worth trying without them at once.
-    fn forget_claims(&mut self, class: Class) -> bool {
-        let Some(claims) = &self.claims else {
-            return false;
-        };
-        let refused = !matches!(class, Class::Transient | Class::Throttled);
-        if refused || claims.sent >= CLAIMS_TRIES {
-            self.claims = None;
-        }
-        refused
-    }
-
-    /// Plans the next attempt as soon as the floor and `not_before` allow; true when that is now.
-    fn move_up(&mut self, not_before: Instant, now: Instant) -> bool {
-        let floor = self.last_attempt.map_or(now, |at| at + WAKE_FLOOR);
-        self.due = self.due.min(floor.max(not_before));
-        now >= self.due
-    }
-}
-
-impl Phase {
-    const fn failures(&self) -> u32 {
-        match self {
-            Self::Healthy => 0,
-            Self::Failing { count, .. } | Self::Blocked { count, .. } => *count,
-        }
-    }
-}
-
-/// Why nothing can be exchanged.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("waiting for a usable subject token `{subject}` ({code})")]
-struct Blocked {
-    subject: Arc<str>,
-    code: &'static str,
 }
 
 struct Gone(Arc<Slot>);

@@ -1,6 +1,6 @@
 //! Renewers against a scripted exchanger, on tokio's paused clock: no sockets, no files, no waiting.
 
-use super::*;
+use super::{state::CLAIMS_TRIES, *};
 use crate::{
     metrics::token::TokenMetrics,
     token::{
