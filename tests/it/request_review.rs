@@ -674,7 +674,7 @@ async fn what_is_no_request_gets_a_problem_and_the_connection_closes() {
     assert_eq!(answer.status(), 414, "{}", answer.head);
     assert_eq!(answer.headers("content-type"), ["application/problem+json"]);
     report.end();
-    assert_eq!(bench.upstream.requests().len(), 8, "something left");
+    assert_eq!(bench.upstream.requests().len(), 9, "something left");
 }
 
 fn unparsed(name: &str, answer: &RawAnswer, status: u16, report: &mut Report) {
