@@ -30,6 +30,8 @@ mod request_reload;
 #[cfg(test)]
 mod request_replay;
 #[cfg(test)]
+mod request_review;
+#[cfg(test)]
 mod request_route;
 #[cfg(test)]
 mod request_stream;
