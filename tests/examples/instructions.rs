@@ -1,5 +1,5 @@
 //! The regression gate on the CPU of a proxied request: user instructions, counted by callgrind. Unlike a time they do not depend on the
-//! machine's load, and repeat to about 0.03 %. Two runs with different numbers of requests; their difference leaves out start and end.
+//! machine's load, and repeat to about 0.1 %. Two runs with different numbers of requests; their difference leaves out start and end.
 //! Not a benchmark: the kernel's share is not in it.
 //!
 //! ```text
