@@ -7,14 +7,18 @@ use crate::{
 };
 use harness::{
     body,
-    client::{Client, Connected},
+    certs::{Alpn, LOCAL_NAMES},
+    client::{Answer, Client, Connected},
     ports,
     process::Sidecar,
     raw::{Raw, RawAnswer, exchange},
     record::Record,
     serve::{Server, handler},
     temp::TempDir,
-    upstream::raw::{RawUpstream, Step},
+    upstream::{
+        Upstream,
+        raw::{RawUpstream, Step},
+    },
     wait::{LONG, until, within},
 };
 use http::{Request, Response, Version};
@@ -505,6 +509,82 @@ async fn first_requests_that_come_at_once_share_http2_connections() {
     assert!((1..=10).contains(&accepted), "{accepted} connections");
     let requests = lab.upstream.requests().all();
     assert!(requests.iter().all(|r| r.version == Version::HTTP_2));
+}
+
+/// Many at once, over a connection each.
+async fn at_once(client: &Client, count: usize, path: &'static str) -> Vec<Answer> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..count {
+        let client = client.clone();
+        tasks.spawn(async move { client.get(path).await.unwrap() });
+    }
+    within(LONG, "all answers", tasks.join_all()).await.unwrap()
+}
+
+/// Those who wait for the first connection do not wait in vain: neither when it cannot be shared, nor when it cannot be opened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_requests_do_not_wait_for_what_cannot_be_shared() {
+    let lab = Lab::new().await;
+    let tls = lab.ca.server(&LOCAL_NAMES, Alpn::Http1).unwrap();
+    let http1 = Upstream::start(Some(tls), None).await.unwrap();
+    let nobody = ports::free().unwrap().port();
+    // Far above the bound of this test.
+    let more = ", timeouts: { connect: 5m, responseHeader: 5m }";
+    let sidecar = ready(
+        &lab,
+        config(
+            "workers: 1",
+            &[
+                route(&http1.url(), more),
+                format!(
+                    "name: nobody, match: {{ host: nobody.example }}, upstream: 'https://localhost:{nobody}'{more}"
+                ),
+            ],
+        ),
+    )
+    .await;
+    for answer in at_once(&sidecar.client(), 30, "/slow-header?ms=300").await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let client = sidecar.client().host("nobody.example");
+    for answer in at_once(&client, 30, "/").await {
+        problem(&answer, 502, "connection_refused").unwrap();
+    }
+}
+
+/// Requests that queue for a place in a pool are served even if the pool is replaced meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_queue_in_a_replaced_pool_are_served() {
+    let lab = Lab::new().await;
+    let upstream = plain_upstream(&lab).await;
+    let text = |idle: &str| {
+        let more = format!(
+            ", pool: {{ maxConnections: 1, idleTimeout: {idle} }}, timeouts: {{ connect: 5m }}"
+        );
+        config("workers: 1", &[route(&upstream.url(), &more)])
+    };
+    let sidecar = ready(&lab, text("4m")).await;
+    let held = streaming(&sidecar.client()).await;
+    let client = sidecar.client();
+    let queued = tokio::spawn(async move { at_once(&client, 10, "/users/1").await });
+    sidecar
+        .metric("all to be in", |m| {
+            m.value("token_sidecar_requests_in_flight", &[])
+                .is_some_and(|n| n >= 11.0)
+        })
+        .await
+        .unwrap();
+    reloaded(&sidecar, &text("3m"), 2.0).await;
+    finishes(held).await;
+    for answer in queued.await.unwrap() {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    until("the old connections to be closed", || {
+        upstream.open_connections() == 0
+    })
+    .await
+    .unwrap();
+    gauge(&sidecar, 0).await;
 }
 
 #[tokio::test]
