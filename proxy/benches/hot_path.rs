@@ -9,7 +9,10 @@ use token_sidecar::{
         route::{Matcher, RouteTable},
         strip,
     },
-    token::slot::Slot,
+    token::{
+        exchange::reply::{self, Expected, RawReply},
+        slot::Slot,
+    },
 };
 use tokio::time::Instant;
 
@@ -101,4 +104,27 @@ fn strip_and_inject(bencher: Bencher<'_, '_>) {
             headers.insert(header::HOST, HeaderValue::from_static("api.example.com"));
             headers
         });
+}
+
+/// What a token endpoint's answer takes: a token of an ordinary length.
+#[divan::bench]
+fn reply_parsing(bencher: Bencher<'_, '_>) {
+    let body = format!(
+        r#"{{"token_type":"Bearer","expires_in":86399,"ext_expires_in":86399,"refresh_in":43199,"access_token":"{}"}}"#,
+        "a".repeat(1800)
+    );
+    let headers = HeaderMap::new();
+    bencher.bench_local(|| {
+        let raw = RawReply {
+            status: 200,
+            headers: &headers,
+            body: black_box(body.as_bytes()),
+        };
+        reply::parse(
+            raw,
+            Expected::AccessToken,
+            Duration::from_secs(1_800_000_000),
+        )
+        .is_ok()
+    });
 }

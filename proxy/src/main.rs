@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+// Gives memory back after a burst of connections, which the C library's allocator does not, and costs a request fewer instructions.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     token_sidecar::cli::main()
 }

@@ -16,21 +16,25 @@ use crate::{
     net::client::SetupError,
 };
 use exchange::{entra::EntraExchanger, token_exchange::TokenExchanger};
-use file::SubjectFile;
+use file::{SubjectFile, SubjectSource};
 use params::{
     ClientAuthentication, CredentialParams, GrantParams, SubjectTokenParams, TokenParams,
 };
 use prometheus::IntCounter;
-use renew::Renewer;
+use renew::{Change, Renewer};
 use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};
 use slot::{Activity, Slot};
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
+    time::Duration,
 };
-use tokio::task::JoinHandle;
-use tracing::info;
+use tokio::{
+    sync::mpsc::{UnboundedSender, error::SendError, unbounded_channel},
+    task::JoinHandle,
+};
+use tracing::{info, warn};
 
 /// Why the token flow cannot be built as configured.
 #[derive(Debug, thiserror::Error)]
@@ -75,10 +79,11 @@ struct RunningSubject {
 
 struct RunningCredential {
     params: CredentialParams,
-    /// Its subject tokens: when one of them moves to another file, the credential starts anew.
+    /// Its subject tokens: when one of them moves to another file, the renewer must look there.
     subjects: Vec<SubjectTokenParams>,
     slot: Arc<Slot>,
     metrics: Arc<CredentialMetrics>,
+    changes: Changes,
     _task: Task,
 }
 
@@ -95,6 +100,40 @@ impl Drop for Task {
 enum Built {
     Entra(Box<EntraExchanger>),
     TokenExchange(Box<TokenExchanger>),
+}
+
+/// The way to a running renewer.
+enum Changes {
+    Entra(UnboundedSender<Change<EntraExchanger>>),
+    TokenExchange(UnboundedSender<Change<TokenExchanger>>),
+}
+
+impl Changes {
+    /// Gives the renewer another way to get its token. What was built comes back when there is no such renewer any more.
+    fn send(
+        &self,
+        built: Built,
+        subjects: Vec<SubjectSource>,
+        exchange_timeout: Duration,
+    ) -> Result<(), Built> {
+        match (self, built) {
+            (Self::Entra(to), Built::Entra(exchanger)) => to
+                .send(Change {
+                    exchanger: *exchanger,
+                    subjects,
+                    exchange_timeout,
+                })
+                .map_err(|SendError(change)| Built::Entra(Box::new(change.exchanger))),
+            (Self::TokenExchange(to), Built::TokenExchange(exchanger)) => to
+                .send(Change {
+                    exchanger: *exchanger,
+                    subjects,
+                    exchange_timeout,
+                })
+                .map_err(|SendError(change)| Built::TokenExchange(Box::new(change.exchanger))),
+            (_, built) => Err(built),
+        }
+    }
 }
 
 impl TokenFlow {
@@ -121,7 +160,8 @@ impl TokenFlow {
         Ok(flow)
     }
 
-    /// Goes over to other parameters. What is unchanged keeps its slot, its token and its task.
+    /// Goes over to other parameters. What is unchanged keeps its slot, its token and its task. So does a credential that gets the same token
+    /// in another way; one that gets another token starts anew with an empty slot.
     ///
     /// # Errors
     /// [`TokenFlowError`]; then everything runs on as before.
@@ -131,15 +171,15 @@ impl TokenFlow {
         // All that can fail comes before anything is touched.
         for credential in params.credentials {
             let subjects = resolve(&credential, &params.subject_tokens)?;
-            let unchanged = self
-                .credentials
-                .get(&credential.name)
-                .is_some_and(|running| {
-                    running.params == credential && running.subjects == subjects
-                });
-            if unchanged {
+            let running = self.credentials.get(&credential.name);
+            let unchanged =
+                running.is_some_and(|r| r.params == credential && r.subjects == subjects);
+            if unchanged
+                || running.is_some_and(|r| r.params.grant.issues_the_same(&credential.grant))
+            {
                 keep.push(Arc::clone(&credential.name));
-            } else {
+            }
+            if !unchanged {
                 let built = self.build(&credential)?;
                 to_start.push((credential, subjects, built));
             }
@@ -152,11 +192,15 @@ impl TokenFlow {
             .collect();
         for name in gone {
             self.credentials.remove(&name);
-            info!(credential = %name, "credential stopped");
+            if to_start.iter().any(|(params, ..)| params.name == name) {
+                warn!(credential = %name, "credential changed and gets another token now; requests wait for its first exchange");
+            } else {
+                info!(credential = %name, "credential stopped");
+            }
         }
         self.apply_subjects(params.subject_tokens);
         for (credential, subjects, built) in to_start {
-            self.start_credential(credential, subjects, built);
+            self.change_or_start(credential, subjects, built);
         }
         Ok(())
     }
@@ -233,20 +277,46 @@ impl TokenFlow {
         }
     }
 
-    fn start_credential(
+    fn change_or_start(
         &mut self,
         params: CredentialParams,
         subjects: Vec<SubjectTokenParams>,
         built: Built,
     ) {
-        let name = Arc::clone(&params.name);
-        let slot = Slot::new(Arc::clone(&name));
-        let metrics = Arc::new(self.metrics.credential(&name));
-        let sources = subjects
+        let sources: Vec<_> = subjects
             .iter()
             .filter_map(|s| self.subjects.get(&s.name))
             .map(|s| s.file.source())
             .collect();
+        let built = match self.credentials.get_mut(&params.name) {
+            None => built,
+            Some(running) => {
+                let sent = running
+                    .changes
+                    .send(built, sources.clone(), params.exchange_timeout);
+                match sent {
+                    Ok(()) => {
+                        running.params = params;
+                        running.subjects = subjects;
+                        return;
+                    }
+                    Err(built) => built,
+                }
+            }
+        };
+        self.start_credential(params, subjects, sources, built);
+    }
+
+    fn start_credential(
+        &mut self,
+        params: CredentialParams,
+        subjects: Vec<SubjectTokenParams>,
+        sources: Vec<SubjectSource>,
+        built: Built,
+    ) {
+        let name = Arc::clone(&params.name);
+        let slot = Slot::new(Arc::clone(&name));
+        let metrics = Arc::new(self.metrics.credential(&name));
         let mut hasher = DefaultHasher::new();
         (self.seed, &*name).hash(&mut hasher);
         let renewer = Renewer {
@@ -259,10 +329,18 @@ impl TokenFlow {
             metrics: Arc::clone(&metrics),
             seed: hasher.finish(),
         };
-        let task = Task(match built {
-            Built::Entra(e) => spawn("renewer", renewer.with(*e).run()),
-            Built::TokenExchange(e) => spawn("renewer", renewer.with(*e).run()),
-        });
+        let (changes, task) = match built {
+            Built::Entra(e) => {
+                let (sender, receiver) = unbounded_channel();
+                let task = spawn("renewer", renewer.with(*e).run(receiver));
+                (Changes::Entra(sender), task)
+            }
+            Built::TokenExchange(e) => {
+                let (sender, receiver) = unbounded_channel();
+                let task = spawn("renewer", renewer.with(*e).run(receiver));
+                (Changes::TokenExchange(sender), task)
+            }
+        };
         self.credentials.insert(
             name,
             RunningCredential {
@@ -270,7 +348,8 @@ impl TokenFlow {
                 subjects,
                 slot,
                 metrics,
-                _task: task,
+                changes,
+                _task: Task(task),
             },
         );
     }

@@ -5,7 +5,9 @@ use crate::{
     net::raw_server::{RawServer, reply},
     token::{
         file::tests::TestDir,
-        params::{AuthorityParams, EntraClientAssertionParams, TokenExchangeParams},
+        params::{
+            AuthorityParams, EntraClientAssertionParams, TokenExchangeParams, tests as variations,
+        },
         slot::Injectable,
         subject::tests::jwt,
     },
@@ -217,6 +219,137 @@ async fn reload_keeps_what_is_unchanged_stops_what_is_gone_and_starts_what_is_ne
             .reason,
         "credential_removed"
     );
+}
+
+#[tokio::test]
+async fn another_way_to_the_same_token_keeps_it_though_the_authority_fails() {
+    type Change = fn(&mut TokenParams, &std::path::Path);
+    let changes: [(&str, Change); 3] = [
+        ("exchangeTimeout", |params, _| {
+            params.credentials[0].exchange_timeout = Duration::from_secs(7);
+        }),
+        ("caFile", |params, dir| {
+            let ca = rcgen::generate_simple_self_signed(vec!["as.example".into()]).unwrap();
+            std::fs::write(dir.join("ca.pem"), ca.cert.pem()).unwrap();
+            if let GrantParams::TokenExchange(p) = &mut params.credentials[0].grant {
+                p.authority.ca_file = Some(dir.join("ca.pem"));
+            }
+        }),
+        ("the subject token's file", |params, dir| {
+            std::fs::write(dir.join("moved"), jwt(FAR, "moved")).unwrap();
+            params.subject_tokens[0].file = dir.join("moved");
+        }),
+    ];
+    for (name, change) in changes {
+        let server = RawServer::start(|n| match n {
+            0 => reply("200 OK", "", OK),
+            _ => reply("500 Internal Server Error", "", "{}"),
+        })
+        .await;
+        let bench = Bench::new();
+        bench.write("a");
+        let mut params = bench.params(vec![exchanged("a", server.url())]);
+        let mut flow = bench.start(params.clone()).unwrap();
+        let (slot, unavailable) = flow.handle("a");
+        let serial = token(&slot).await.serial;
+        change(&mut params, bench.dir.path());
+        flow.apply(params.clone()).unwrap();
+        let (kept, _) = flow.handle("a");
+        assert!(Arc::ptr_eq(&kept, &slot), "{name}");
+        // The new way is tried without waiting for the time to renew.
+        timeout(Duration::from_secs(20), async {
+            let failed = r#"exchanges_total{credential="a",error="http_5xx",result="failure"}"#;
+            while !bench.shown().contains(failed) {
+                assert_eq!(
+                    kept.load(Instant::now()).expect("still there").serial,
+                    serial,
+                    "{name}"
+                );
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("tried soon");
+        assert_eq!(kept.load(Instant::now()).unwrap().serial, serial, "{name}");
+        let sent = jwt(
+            FAR,
+            if params.subject_tokens[0].file == bench.file() {
+                "a"
+            } else {
+                "moved"
+            },
+        );
+        assert!(
+            server.form(1).contains(&("subject_token".into(), sent)),
+            "{name}"
+        );
+        // One condition each, ready; and the series go on.
+        timeout(Duration::from_secs(20), async {
+            while !bench.readiness.report().ready {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("ready");
+        assert_eq!(bench.readiness.report().conditions.len(), 2, "{name}");
+        unavailable.inc();
+        let shown = bench.shown();
+        assert!(
+            shown.contains(r#"token_unavailable_total{credential="a"} 1"#),
+            "{shown}"
+        );
+        assert!(shown.contains(r#"issued_token_expiry_timestamp_seconds{credential="a"}"#));
+        // The same again is no change: nothing is asked of the authority for it.
+        flow.apply(params).unwrap();
+        assert!(Arc::ptr_eq(&flow.handle("a").0, &slot));
+        // And another token is another token after all that, too.
+        let mut other = exchanged("a", server.url());
+        if let GrantParams::TokenExchange(p) = &mut other.grant {
+            p.scope = Some("other".into());
+        }
+        flow.apply(bench.params(vec![other])).unwrap();
+        let (fresh, _) = flow.handle("a");
+        assert!(fresh.load(Instant::now()).is_none(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_never_served_for_another_client_scope_or_audience() {
+    let authority = || Url::parse("http://127.0.0.1:1/token").unwrap();
+    for (base, variations) in [
+        variations::entra(authority()),
+        variations::token_exchange(authority()),
+    ] {
+        for (name, varied, same) in variations {
+            // Its file would have to be there; see the test above.
+            if name == "ca_file" {
+                continue;
+            }
+            // No subject token is there, so nothing is exchanged.
+            let bench = Bench::new();
+            let params = |grant: &GrantParams| TokenParams {
+                subject_tokens: vec![
+                    subject("pod", bench.file()),
+                    subject("other", bench.dir.path().join("other")),
+                ],
+                credentials: vec![CredentialParams {
+                    name: "a".into(),
+                    grant: grant.clone(),
+                    exchange_timeout: Duration::from_secs(10),
+                }],
+            };
+            let mut flow = bench.start(params(&base)).unwrap();
+            let (slot, _) = flow.handle("a");
+            let far = Instant::now() + Duration::from_secs(3600);
+            slot.store(http::HeaderValue::from_static("Bearer base"), far);
+            flow.apply(params(&varied)).unwrap();
+            let (now, _) = flow.handle("a");
+            assert_eq!(now.load(Instant::now()).is_some(), same, "{name}");
+            assert_eq!(Arc::ptr_eq(&now, &slot), same, "{name}");
+            // Requests under way finish with what they have.
+            assert!(slot.load(Instant::now()).is_some());
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use crate::lab::{Lab, assert_passes, program, start};
 use harness::{
+    authority::{Endpoint, Fault},
     body,
     client::Client,
     process::Sidecar,
@@ -256,6 +257,52 @@ async fn a_reload_starts_new_credentials_and_stops_old_ones() {
         ),
         None
     );
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_token_that_stays_the_same_and_says_when_requests_wait_for_another() {
+    let lab = Lab::new().await;
+    let sidecar = start(&lab.aks().config(lab.config())).await;
+    sidecar.ready().await.unwrap();
+    lab.authority
+        .fail_always(Endpoint::Entra, Fault::status(500));
+    let in_another_way = lab
+        .config()
+        .replace("backend: {", "backend: { exchangeTimeout: 7s,");
+    reload(&sidecar, "success", || {
+        sidecar.write_config(&in_another_way).unwrap()
+    })
+    .await;
+    // Passes before, while and after the exchange fails.
+    until("an exchange in the new way", || {
+        lab.authority.requests().len() >= 2
+    })
+    .await
+    .unwrap();
+    assert_passes(&sidecar).await;
+    sidecar.ready().await.unwrap();
+    assert_eq!(lab.authority.issued().len(), 1);
+    assert!(
+        !sidecar
+            .process
+            .output()
+            .contains("requests wait for its first exchange")
+    );
+
+    let for_another_scope = lab.config().replace("/.default", "-other/.default");
+    assert_ne!(for_another_scope, lab.config());
+    reload(&sidecar, "success", || {
+        sidecar.write_config(&for_another_scope).unwrap()
+    })
+    .await;
+    let said = sidecar
+        .process
+        .logged("requests wait for its first exchange")
+        .await
+        .unwrap();
+    assert!(said.contains("backend") && said.contains("WARN"), "{said}");
+    let answer = sidecar.client().get("/").await.unwrap();
+    assert_eq!(answer.status, 503, "never the token of the other scope");
 }
 
 #[tokio::test]

@@ -21,7 +21,8 @@ use url::Url;
 /// The subject token that needs no declaration: AKS says where it is.
 const POD: &str = "pod";
 
-/// Form fields that token exchange and client authentication define (RFC 8693 section 2.1, RFC 6749 section 2.3, RFC 7521 section 4.2).
+/// Form fields that token exchange and client authentication define (RFC 8693 section 2.1, RFC 6749 section 2.3, RFC 7521 section 4.2), and
+/// `claims`, which answer an upstream's challenge and are nothing to configure (OpenID Connect Core section 5.5).
 const RESERVED: &[&str] = &[
     "grant_type",
     "resource",
@@ -37,6 +38,7 @@ const RESERVED: &[&str] = &[
     "client_assertion",
     "client_assertion_type",
     "assertion",
+    "claims",
 ];
 
 /// What the top of the file says about the token flow.
@@ -378,7 +380,11 @@ fn parameters(exchange: &Fields<'_>) -> Option<Vec<(String, String)>> {
         let path = format!("{}.{}", exchange.join("parameters"), shown(&entry.key));
         let reserved = RESERVED.contains(&entry.key.as_str());
         if reserved {
-            let message = "a parameter that token exchange or client authentication defines; use the key of its own";
+            let message = if entry.key == "claims" {
+                "answers an upstream's challenge and is nothing to configure; leave it out"
+            } else {
+                "a parameter that token exchange or client authentication defines; use the key of its own"
+            };
             exchange
                 .context
                 .problems

@@ -60,7 +60,11 @@ impl SubjectTokens {
 
 /// A way to get an issued token.
 pub trait Exchanger: Send + Sync + 'static {
-    /// One attempt: no retries, no cache, no timeout of its own (the caller has one). `claims` is a claims challenge (JSON) to satisfy.
+    /// Whether its request has a place for claims. Where it has none, a claims challenge is a rejection like any other.
+    const TAKES_CLAIMS: bool;
+
+    /// One attempt: no retries, no cache, no timeout of its own (the caller has one). `claims` is a claims challenge (JSON) to satisfy; never
+    /// given unless [`Exchanger::TAKES_CLAIMS`].
     ///
     /// # Errors
     /// [`ExchangeError`], which says how to go on.

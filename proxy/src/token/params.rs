@@ -41,6 +41,37 @@ pub enum GrantParams {
     TokenExchange(TokenExchangeParams),
 }
 
+impl GrantParams {
+    /// Whether a token got by `other` may be served for one got by this: everything that can decide what is issued, to whom and for what, is
+    /// equal. All parameters decide but those taken out in `decisive`, so that a new one does unless it is named there. Subject tokens
+    /// count by their names: what is in their files changes with every rotation.
+    pub fn issues_the_same(&self, other: &Self) -> bool {
+        self.decisive() == other.decisive()
+    }
+
+    /// Without what only says how the authority is reached and trusted, and where the secret that proves the client lies.
+    fn decisive(&self) -> Self {
+        let mut grant = self.clone();
+        match &mut grant {
+            Self::EntraClientAssertion(p) => p.authority = AuthorityParams::default(),
+            Self::TokenExchange(p) => {
+                p.authority = AuthorityParams::default();
+                match &mut p.client_authentication {
+                    ClientAuthentication::ClientSecretBasic {
+                        client_secret_file, ..
+                    }
+                    | ClientAuthentication::ClientSecretPost {
+                        client_secret_file, ..
+                    } => client_secret_file.clear(),
+                    ClientAuthentication::None { .. }
+                    | ClientAuthentication::ClientAssertion { .. } => {}
+                }
+            }
+        }
+        grant
+    }
+}
+
 /// Parameters of Entra's client-assertion request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntraClientAssertionParams {
@@ -133,3 +164,7 @@ pub struct AuthorityParams {
     /// The proxy to use for this authority, decided from `HTTPS_PROXY` and `NO_PROXY` by `config`.
     pub proxy: Option<Url>,
 }
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+pub(crate) mod tests;

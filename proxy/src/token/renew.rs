@@ -1,15 +1,18 @@
 //! One credential's renewer: a task that owns all writes to its slot. It waits for the subject tokens, exchanges them, stores what was issued, and
 //! sleeps as `schedule` says, unless a rotation, a demand or a rejection wakes it. It knows no protocol.
 
+mod state;
+
 use super::{
     exchange::{Exchanger, IssuedToken, SubjectTokens, error::ExchangeError},
     file::SubjectSource,
     schedule::{self, Failure, RETRY_AFTER_CAP},
-    slot::{Activity, Serial, Slot},
+    slot::{Activity, Slot},
     subject::{Fingerprint, SubjectToken},
 };
 use crate::metrics::token::CredentialMetrics;
 use sidecar_runtime::{clock::Clock, readiness::Condition};
+use state::{Blocked, Claims, Phase, State, WAKE_FLOOR};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -17,11 +20,12 @@ use std::{
     task::Poll,
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{Instant, sleep_until, timeout},
+};
 use tracing::{info, warn};
 
-/// Wakes other than the clock's do not make exchanges follow each other faster than that.
-const WAKE_FLOOR: Duration = Duration::from_secs(1);
 /// How long to wait without a usable subject token before looking again unasked.
 const BLOCKED: Duration = Duration::from_secs(10);
 /// Authorities stamp whole seconds and clocks differ a little: a token is not used in the last moment of its life.
@@ -47,33 +51,14 @@ pub struct Renewer<E> {
     pub seed: u64,
 }
 
-/// Where a renewer stands between two attempts.
-enum Phase {
-    /// The last exchange succeeded, or none was tried yet.
-    Healthy,
-    /// The last exchange failed.
-    Failing {
-        count: u32,
-        error: ExchangeError,
-        /// The authority's own word; a rotation does not overrule it.
-        obey_until: Instant,
-        tried: Vec<Fingerprint>,
-    },
-    /// There was nothing to exchange. Failures counted before are kept.
-    Blocked { count: u32, reason: Blocked },
-}
-
-struct State {
-    phase: Phase,
-    started: Instant,
-    due: Instant,
-    last_attempt: Option<Instant>,
-    expires_at: Option<Instant>,
-    expiry_told: bool,
-    /// Of the token stored last.
-    serial: Option<Serial>,
-    claims: Option<String>,
-    attempts: u64,
+/// Another way to get the same token, for a renewer that runs. What the token is for must be unchanged: it stays where it is.
+pub struct Change<E> {
+    /// As in [`Renewer`].
+    pub exchanger: E,
+    /// As in [`Renewer`].
+    pub subjects: Vec<SubjectSource>,
+    /// As in [`Renewer`].
+    pub exchange_timeout: Duration,
 }
 
 impl Renewer<()> {
@@ -93,44 +78,59 @@ impl Renewer<()> {
 }
 
 impl<E: Exchanger> Renewer<E> {
-    /// Runs for as long as it is polled. When it is dropped, those who wait for its slot are told that the credential is gone.
-    pub async fn run(mut self) {
+    /// Runs for as long as it is polled, taking over what comes from `changes`. When it is dropped, those who wait for its slot are told that the
+    /// credential is gone.
+    pub async fn run(mut self, mut changes: UnboundedReceiver<Change<E>>) {
         // Tells the slot on every way out, cancellation included.
         let _gone = Gone(Arc::clone(&self.slot));
-        let now = Instant::now();
-        let mut state = State {
-            phase: Phase::Healthy,
-            started: now,
-            due: now,
-            last_attempt: None,
-            expires_at: None,
-            expiry_told: false,
-            serial: None,
-            claims: None,
-            attempts: 0,
-        };
+        let mut state = State::new(Instant::now());
         loop {
-            if self.should_act(&mut state) {
-                self.attempt(&mut state).await;
-                continue;
-            }
-            let wake_at = match state.expires_at {
-                Some(at) if !state.expiry_told => at.min(state.due),
-                _ => state.due,
-            };
+            // A change cuts an exchange short: the old way may be hanging, and the new one be the mend.
             tokio::select! {
-                () = sleep_until(wake_at) => {}
-                () = self.slot.demanded() => {
-                    // Without a subject token the best answer to a demand is a look at the file.
-                    if matches!(state.phase, Phase::Blocked { .. }) {
-                        let soonest = state.last_attempt.map_or_else(Instant::now, |at| at + WAKE_FLOOR);
-                        state.due = state.due.min(soonest);
-                    }
-                }
-                () = any_changed(&mut self.subjects) => {}
+                biased;
+                Some(change) = changes.recv() => self.change(&mut state, change),
+                () = self.step(&mut state) => {}
             }
-            self.tell_expiry(&mut state);
         }
+    }
+
+    /// One exchange when it is time for one, else one sleep.
+    async fn step(&mut self, state: &mut State) {
+        if self.should_act(state) {
+            return self.attempt(state).await;
+        }
+        let wake_at = match state.expires_at {
+            Some(at) if !state.expiry_told => at.min(state.due),
+            _ => state.due,
+        };
+        tokio::select! {
+            () = sleep_until(wake_at) => {}
+            () = self.slot.demanded() => {
+                // Without a subject token the best answer to a demand is a look at the file.
+                if matches!(state.phase, Phase::Blocked { .. }) {
+                    let soonest = state.last_attempt.map_or_else(Instant::now, |at| at + WAKE_FLOOR);
+                    state.due = state.due.min(soonest);
+                }
+            }
+            () = any_changed(&mut self.subjects) => {}
+        }
+        self.tell_expiry(state);
+    }
+
+    /// Goes over to another way to get the same token. It is tried soon, so that its faults show while the token still lives.
+    fn change(&mut self, state: &mut State, change: Change<E>) {
+        self.exchanger = change.exchanger;
+        self.subjects = change.subjects;
+        self.exchange_timeout = change.exchange_timeout;
+        let now = Instant::now();
+        let not_before = match &state.phase {
+            Phase::Failing { obey_until, .. } => *obey_until,
+            Phase::Healthy | Phase::Blocked { .. } => now,
+        };
+        // An exchange that was cut short leaves `due` in the past.
+        let floor = state.last_attempt.map_or(now, |at| at + WAKE_FLOOR);
+        state.due = floor.max(not_before);
+        info!(credential = %self.slot.name(), "credential changed; its token stays and is renewed soon");
     }
 
     /// Whether to exchange now. It may move `due` forward, never back.
@@ -141,15 +141,10 @@ impl<E: Exchanger> Renewer<E> {
         }
         match &state.phase {
             Phase::Healthy => {
-                // One that names an older token has been answered by the token stored since.
-                if let Some(rejected) = self.slot.take_rejected()
-                    && Some(rejected.serial) == state.serial
-                {
-                    warn!(credential = %self.slot.name(), with_claims = rejected.claims.is_some(), "an upstream rejected the token; renewing");
-                    state.claims = rejected.claims;
+                if self.take_rejected(state) {
                     return true;
                 }
-                self.slot.load(now).is_none()
+                self.slot.load(now).is_none() && state.move_up(now, now)
             }
             Phase::Failing {
                 obey_until, tried, ..
@@ -165,10 +160,26 @@ impl<E: Exchanger> Renewer<E> {
         }
     }
 
-    async fn attempt(&mut self, state: &mut State) {
-        if let Some(rejected) = self.slot.take_rejected().filter(|r| r.claims.is_some()) {
-            state.claims = rejected.claims;
+    /// Whether the token stored last was rejected; its claims are taken over. A rejection that names an older token has been answered by the
+    /// token stored since.
+    fn take_rejected(&self, state: &mut State) -> bool {
+        let Some(rejected) = self
+            .slot
+            .take_rejected()
+            .filter(|r| Some(r.serial) == state.serial)
+        else {
+            return false;
+        };
+        let claims = rejected.claims.filter(|_| E::TAKES_CLAIMS);
+        warn!(credential = %self.slot.name(), with_claims = claims.is_some(), "an upstream rejected the token; renewing");
+        if let Some(json) = claims {
+            state.claims = Some(Claims { json, sent: 0 });
         }
+        true
+    }
+
+    async fn attempt(&mut self, state: &mut State) {
+        self.take_rejected(state);
         let mut result = match self.read_now() {
             Ok(tokens) => (fingerprints(&tokens), self.exchange(state, &tokens).await),
             Err(reason) => return self.blocked(state, reason),
@@ -181,6 +192,9 @@ impl<E: Exchanger> Renewer<E> {
         }
         match result {
             (_, Ok((issued, sent_at))) => self.store(state, &issued, sent_at),
+            (tried, Err(error)) if state.forget_claims(error.class()) => {
+                self.retry_without_claims(state, error, tried);
+            }
             (tried, Err(error)) => self.failed(state, error, tried),
         }
     }
@@ -193,12 +207,26 @@ impl<E: Exchanger> Renewer<E> {
     ) -> Result<(IssuedToken, Instant), ExchangeError> {
         self.slot.publish(Activity::Working);
         let sent_at = Instant::now();
+        // A change may cut it short.
+        state.last_attempt = Some(sent_at);
+        let claims = state.claims.as_mut().map(|claims| {
+            claims.sent += 1;
+            &*claims.json
+        });
         let result = timeout(
             self.exchange_timeout,
-            self.exchanger.exchange(tokens, state.claims.as_deref()),
+            self.exchanger.exchange(tokens, claims),
         )
         .await
-        .unwrap_or_else(|_| Err(ExchangeError::timeout()));
+        .unwrap_or_else(|_| Err(ExchangeError::timeout()))
+        .and_then(|issued| {
+            // Planned renewals keep a distance: one that lives no longer than that is dead before the next can come.
+            let left = usable_until(&issued, sent_at).saturating_duration_since(Instant::now());
+            if left < schedule::FLOOR {
+                return Err(ExchangeError::dead_on_arrival());
+            }
+            Ok(issued)
+        });
         state.attempts += 1;
         state.last_attempt = Some(Instant::now());
         if let Err(error) = &result {
@@ -209,8 +237,7 @@ impl<E: Exchanger> Renewer<E> {
     }
 
     fn store(&self, state: &mut State, issued: &IssuedToken, sent_at: Instant) {
-        let usable = issued.lifetime - SKEW.min(issued.lifetime / 10);
-        let expires_at = sent_at.checked_add(usable).unwrap_or(sent_at);
+        let expires_at = usable_until(issued, sent_at);
         let renew_in =
             schedule::renew_after(issued.lifetime, issued.refresh_in, self.next_seed(state));
         self.metrics.issued(
@@ -220,7 +247,11 @@ impl<E: Exchanger> Renewer<E> {
         );
         state.serial = Some(self.slot.store(issued.header.clone(), expires_at));
         state.phase = Phase::Healthy;
-        state.due = sent_at.checked_add(renew_in).unwrap_or(sent_at);
+        // Counted from the sending, so an exchange that took long may have passed it already.
+        state.due = sent_at
+            .checked_add(renew_in)
+            .unwrap_or(sent_at)
+            .max(Instant::now() + schedule::FLOOR);
         state.expires_at = Some(expires_at);
         state.expiry_told = false;
         state.claims = None;
@@ -254,6 +285,35 @@ impl<E: Exchanger> Renewer<E> {
             next_try_seconds = delay.as_secs_f32(), authority_says = error.detail(), "exchange failed: {error}");
         state.phase = Phase::Failing {
             count,
+            error,
+            obey_until: now + obey,
+            tried,
+        };
+        self.tell_pending(state, now);
+    }
+
+    /// The claims may be all that the authority refused. That failure does not count, and those who wait for a token wait on.
+    fn retry_without_claims(
+        &self,
+        state: &mut State,
+        error: ExchangeError,
+        tried: Vec<Fingerprint>,
+    ) {
+        let now = Instant::now();
+        let obey = error.retry_after().unwrap_or_default().min(RETRY_AFTER_CAP);
+        let delay = obey.max(WAKE_FLOOR);
+        state.due = now + delay;
+        if !obey.is_zero() {
+            self.slot.publish(Activity::BackingOff {
+                until: state.due,
+                reason: error.code().into(),
+            });
+        }
+        warn!(credential = %self.slot.name(), code = error.code(), class = ?error.class(), status = error.status(),
+            next_try_seconds = delay.as_secs_f32(), authority_says = error.detail(),
+            "exchange with an upstream's claims failed; trying without them: {error}");
+        state.phase = Phase::Failing {
+            count: state.phase.failures(),
             error,
             obey_until: now + obey,
             tried,
@@ -348,38 +408,18 @@ impl<E: Exchanger> Renewer<E> {
     }
 }
 
-impl State {
-    /// Plans the next attempt as soon as the floor and `not_before` allow; true when that is now.
-    fn move_up(&mut self, not_before: Instant, now: Instant) -> bool {
-        let floor = self.last_attempt.map_or(now, |at| at + WAKE_FLOOR);
-        self.due = self.due.min(floor.max(not_before));
-        now >= self.due
-    }
-}
-
-impl Phase {
-    const fn failures(&self) -> u32 {
-        match self {
-            Self::Healthy => 0,
-            Self::Failing { count, .. } | Self::Blocked { count, .. } => *count,
-        }
-    }
-}
-
-/// Why nothing can be exchanged.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("waiting for a usable subject token `{subject}` ({code})")]
-struct Blocked {
-    subject: Arc<str>,
-    code: &'static str,
-}
-
 struct Gone(Arc<Slot>);
 
 impl Drop for Gone {
     fn drop(&mut self) {
         self.0.publish(Activity::Stopped);
     }
+}
+
+/// Until when a token is used. Its life began when the request was sent.
+fn usable_until(issued: &IssuedToken, sent_at: Instant) -> Instant {
+    let usable = issued.lifetime - SKEW.min(issued.lifetime / 10);
+    sent_at.checked_add(usable).unwrap_or(sent_at)
 }
 
 fn fingerprints(tokens: &SubjectTokens) -> Vec<Fingerprint> {

@@ -1,6 +1,6 @@
 //! Renewers against a scripted exchanger, on tokio's paused clock: no sockets, no files, no waiting.
 
-use super::*;
+use super::{state::CLAIMS_TRIES, *};
 use crate::{
     metrics::token::TokenMetrics,
     token::{
@@ -18,7 +18,10 @@ use std::{
     sync::{Mutex, atomic::AtomicBool, atomic::Ordering},
 };
 use tokio::{
-    sync::watch,
+    sync::{
+        mpsc::{UnboundedSender, unbounded_channel},
+        watch,
+    },
     task::JoinSet,
     time::{advance, sleep},
 };
@@ -76,7 +79,22 @@ struct Shared {
     busy: AtomicBool,
 }
 
+impl Script {
+    fn new(takes: Duration, answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self(Arc::new(Shared {
+            answers: Mutex::new(answers.into_iter().collect()),
+            always: Mutex::new(Box::new(|| life(3600))),
+            calls: Mutex::default(),
+            takes,
+            started: Instant::now(),
+            busy: AtomicBool::new(false),
+        }))
+    }
+}
+
 impl Exchanger for Script {
+    const TAKES_CLAIMS: bool = true;
+
     async fn exchange(
         &self,
         tokens: &SubjectTokens,
@@ -124,6 +142,7 @@ struct Bench {
     registry: Registry,
     clock: Clock,
     tasks: JoinSet<()>,
+    changes: UnboundedSender<Change<Script>>,
 }
 
 impl Bench {
@@ -148,14 +167,7 @@ impl Bench {
         let registry = Registry::new();
         let metrics = TokenMetrics::register(&registry).unwrap();
         let slot = Slot::new("arm".into());
-        let script = Script(Arc::new(Shared {
-            answers: Mutex::new(answers.into_iter().collect()),
-            always: Mutex::new(Box::new(|| life(3600))),
-            calls: Mutex::default(),
-            takes,
-            started: Instant::now(),
-            busy: AtomicBool::new(false),
-        }));
+        let script = Script::new(takes, answers);
         let renewer = Renewer {
             slot: Arc::clone(&slot),
             exchanger: script.clone(),
@@ -167,7 +179,8 @@ impl Bench {
             seed: 7,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(renewer.run());
+        let (changes, receiver) = unbounded_channel();
+        tasks.spawn(renewer.run(receiver));
         Self {
             slot,
             script,
@@ -176,7 +189,36 @@ impl Bench {
             registry,
             clock,
             tasks,
+            changes,
         }
+    }
+
+    /// Gives the renewer another script.
+    fn change(&self, answers: impl IntoIterator<Item = Answer>) -> Script {
+        let script = Script::new(Duration::from_millis(10), answers);
+        let change = Change {
+            exchanger: script.clone(),
+            subjects: vec![SubjectSource::fed("pod".into(), self.subject.subscribe())],
+            exchange_timeout: secs(10),
+        };
+        assert!(self.changes.send(change).is_ok());
+        script
+    }
+
+    /// Another renewer with the same script and a slot of its own, which nobody runs.
+    fn by_hand(&self) -> (Renewer<Script>, State) {
+        let metrics = TokenMetrics::register(&Registry::new()).unwrap();
+        let renewer = Renewer {
+            slot: Slot::new("by hand".into()),
+            exchanger: self.script.clone(),
+            subjects: vec![SubjectSource::fed("pod".into(), self.subject.subscribe())],
+            exchange_timeout: secs(10),
+            clock: self.clock.clone(),
+            condition: self.readiness.register("credential by hand"),
+            metrics: Arc::new(metrics.credential("by hand")),
+            seed: 7,
+        };
+        (renewer, State::new(Instant::now()))
     }
 
     fn with_subject(answers: impl IntoIterator<Item = Answer>) -> Self {
@@ -300,6 +342,68 @@ async fn short_lives_do_not_spin_and_do_not_lapse() {
     assert!(calls.len() <= 121, "{} exchanges in 60 s", calls.len());
     for pair in calls.windows(2) {
         assert!(pair[1].at - pair[0].at >= Duration::from_millis(500));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_are_dead_on_arrival_make_exchanges_rarer_and_rarer() {
+    for (takes, lifetime) in [
+        (secs(2), secs(1)),
+        (secs(1), secs(1)),
+        (Duration::from_millis(950), secs(1)),
+        (Duration::from_millis(10), Duration::from_millis(300)),
+        (Duration::ZERO, Duration::from_nanos(1)),
+    ] {
+        let bench = Bench::taking(takes, []);
+        bench.always(move || Answer::Token {
+            lifetime,
+            refresh_in: None,
+        });
+        bench.rotate("a");
+        // Somebody asks all the time, as the workers of a busy pod do.
+        let began = Instant::now();
+        while began.elapsed() < secs(3600) {
+            bench
+                .slot
+                .wait(Instant::now() + secs(5))
+                .await
+                .expect_err("no such token");
+            sleep(Duration::from_millis(100)).await;
+        }
+        let calls = bench.calls();
+        // Up to a minute apart, at any point of it: 30 s on average.
+        assert!(
+            (60..200).contains(&calls.len()),
+            "{} exchanges in an hour, {takes:?} for {lifetime:?}",
+            calls.len()
+        );
+        for pair in calls.windows(2) {
+            assert!(pair[1].at - pair[0].at >= takes + schedule::FLOOR);
+        }
+        let reason = bench.reason().unwrap();
+        assert!(
+            reason.starts_with("dead_on_arrival: ") && reason.contains("lifetime"),
+            "{reason}"
+        );
+        bench.always(|| life(3600));
+        sleep(secs(63)).await;
+        assert!(bench.load().is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_live_hardly_longer_than_an_exchange_takes_keep_a_distance() {
+    for takes in [100, 300, 380, 399] {
+        let bench = Bench::taking(Duration::from_millis(takes), []);
+        bench.always(|| life(1));
+        bench.rotate("a");
+        sleep(secs(60)).await;
+        let calls = bench.calls();
+        assert!(calls.len() > 50, "{}", calls.len());
+        for pair in calls.windows(2) {
+            let idle = pair[1].at - pair[0].at - Duration::from_millis(takes);
+            assert!(idle >= schedule::FLOOR, "{idle:?}");
+        }
     }
 }
 
@@ -611,6 +715,82 @@ async fn a_claims_challenge_goes_with_the_next_exchange_and_only_with_it() {
     assert_eq!(sent, [None, Some(claims.to_owned()), None]);
 }
 
+const NONSENSE: &str = r#"{"nonsense":true}"#;
+
+#[tokio::test(start_paused = true)]
+async fn claims_that_the_authority_refuses_are_forgotten_and_those_who_wait_get_a_token() {
+    let bench = Bench::with_subject([
+        life(3600),
+        refuse(400, "invalid_request", None, None),
+        life(3600),
+    ]);
+    // An authority that never takes these claims, whenever they are sent again.
+    bench.always(|| refuse(400, "invalid_request", None, None));
+    let token = bench.token().await;
+    assert_eq!(
+        bench.slot.reject(token.serial, Some(NONSENSE)),
+        Rejection::Replacing
+    );
+    let asked = Instant::now();
+    let next = bench
+        .slot
+        .replaced(token.serial, asked + secs(5))
+        .await
+        .expect("a token without the claims");
+    assert!(asked.elapsed() >= WAKE_FLOOR && asked.elapsed() < WAKE_FLOOR + secs(1));
+    assert!(next.serial > token.serial);
+    let sent: Vec<_> = bench.calls().into_iter().map(|c| c.claims).collect();
+    assert_eq!(sent, [None, Some(NONSENSE.to_owned()), None]);
+    assert!(bench.readiness.report().ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_are_not_carried_through_failure_after_failure() {
+    for status in [500, 429] {
+        let bench = Bench::with_subject([life(3600)]);
+        bench.always(move || refuse(status, "server_error", None, None));
+        let token = bench.token().await;
+        assert_eq!(
+            bench.slot.reject(token.serial, Some(NONSENSE)),
+            Rejection::Replacing
+        );
+        sleep(secs(300)).await;
+        let calls = bench.calls();
+        let carried = calls.iter().filter(|c| c.claims.is_some()).count();
+        assert_eq!(carried, CLAIMS_TRIES as usize);
+        assert!(calls.len() > carried + 1);
+        // Such failures back off as ever: a limit on calls is not met with another call a second later.
+        assert!(calls.len() < 30, "{}", calls.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_rejection_adds_no_claims_and_drops_no_newer_token() {
+    let mut bench = Bench::new([]);
+    bench.tasks.shutdown().await;
+    let (mut renewer, mut state) = bench.by_hand();
+    let old = renewer
+        .slot
+        .store(HeaderValue::from_static("x"), state.due + secs(60));
+    assert_eq!(
+        renewer.slot.reject(old, Some(NONSENSE)),
+        Rejection::Replacing
+    );
+    let new = renewer
+        .slot
+        .store(HeaderValue::from_static("y"), state.due + secs(60));
+    state.serial = Some(new);
+    assert_eq!(
+        renewer.slot.reject(old, Some(NONSENSE)),
+        Rejection::Replacing
+    );
+    assert_eq!(renewer.slot.load(state.due).unwrap().serial, new);
+    bench.rotate("a");
+    renewer.attempt(&mut state).await;
+    let sent: Vec<_> = bench.calls().into_iter().map(|c| c.claims).collect();
+    assert_eq!(sent, [None]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rejection_of_a_token_that_is_just_being_renewed_costs_no_second_exchange() {
     let bench = Bench::taking(secs(2), [life(100)]);
@@ -631,6 +811,80 @@ async fn a_rejection_of_a_token_that_is_just_being_renewed_costs_no_second_excha
     sleep(secs(30)).await;
     assert_eq!(bench.load().unwrap().serial, next.serial);
     assert_eq!(bench.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_way_to_the_same_token_is_tried_soon_and_the_token_stays_when_it_fails() {
+    let bench = Bench::with_subject([life(3600)]);
+    let token = bench.token().await;
+    sleep(secs(60)).await;
+    let broken = bench.change([]);
+    *broken.0.always.lock().unwrap() = Box::new(|| refuse(500, "server_error", None, None));
+    let changed = Instant::now();
+    while changed.elapsed() < secs(3400) {
+        assert_eq!(bench.load().expect("still there").serial, token.serial);
+        assert!(bench.readiness.report().ready);
+        sleep(Duration::from_millis(500)).await;
+    }
+    let tries = broken.0.calls.lock().unwrap().clone();
+    assert!(tries.len() > 10);
+    assert!(tries[0].at < secs(1), "{:?}", tries[0].at);
+    assert_eq!(bench.calls().len(), 1, "the old way is not gone any more");
+    // Backing off goes on as before, with the mend tried at once.
+    let mended = bench.change([life(3600)]);
+    sleep(secs(1)).await;
+    assert_eq!(mended.0.calls.lock().unwrap().len(), 1);
+    assert!(bench.load().unwrap().serial > token.serial);
+    // A rejection still names the token that it is about.
+    let serial = bench.load().unwrap().serial;
+    bench.change([]);
+    assert_eq!(bench.slot.reject(serial, None), Rejection::Replacing);
+    let next = bench.slot.replaced(serial, Instant::now() + secs(5)).await;
+    assert!(next.unwrap().serial > serial);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_cuts_a_hanging_exchange_short_for_those_who_wait() {
+    let bench = Bench::with_subject([]);
+    bench.always(|| Answer::Hang);
+    sleep(secs(3)).await;
+    let asked = Instant::now();
+    let slot = Arc::clone(&bench.slot);
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { slot.wait(asked + secs(5)).await });
+    sleep(Duration::from_millis(10)).await;
+    bench.change([life(3600)]);
+    waiting
+        .join_next()
+        .await
+        .unwrap()
+        .unwrap()
+        .expect("a token");
+    assert!(asked.elapsed() < secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_cause_no_storm_and_overrule_no_retry_after() {
+    let bench = Bench::with_subject([]);
+    let mut scripts = Vec::new();
+    for _ in 0..600 {
+        scripts.push(bench.change([]));
+        sleep(Duration::from_millis(100)).await;
+    }
+    let calls = |scripts: &[Script]| -> usize {
+        let of = |s: &Script| s.0.calls.lock().unwrap().len();
+        scripts.iter().map(of).sum()
+    };
+    let count = calls(&scripts);
+    assert!((30..=62).contains(&count), "{count} exchanges in 60 s");
+    sleep(secs(5)).await;
+    let throttled = bench.change([refuse(429, "temporarily_unavailable", None, Some(60))]);
+    sleep(secs(2)).await;
+    let next = bench.change([]);
+    sleep(secs(50)).await;
+    assert_eq!(calls(&[throttled, next.clone()]), 1);
+    sleep(secs(30)).await;
+    assert_eq!(calls(&[next]), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -430,6 +430,11 @@ fn token_exchange() {
             "parameters.client_secret: a parameter that token exchange or client authentication defines; use the key of its own",
         ),
         (
+            "parameters: {claims: '{}'}",
+            20,
+            "parameters.claims: answers an upstream's challenge and is nothing to configure; leave it out",
+        ),
+        (
             "parameters: {a: [b]}",
             23,
             "parameters.a: is a list; give a single value",

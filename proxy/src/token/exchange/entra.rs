@@ -114,6 +114,8 @@ impl EntraExchanger {
 }
 
 impl Exchanger for EntraExchanger {
+    const TAKES_CLAIMS: bool = true;
+
     async fn exchange(
         &self,
         tokens: &SubjectTokens,

@@ -81,6 +81,15 @@ impl ExchangeError {
         )
     }
 
+    /// The token had expired, or was about to, when it came: the exchange took as long as the token lives.
+    pub fn dead_on_arrival() -> Self {
+        Self::plain(
+            "dead_on_arrival",
+            Class::Transient,
+            "the token had expired or was about to when it came; raise the token lifetime configured at the authority, or see why it answers slowly",
+        )
+    }
+
     /// The request could not be built or sent by reason of our own configuration or a bug. `code` is bounded by the callers.
     pub(crate) fn local(code: &'static str) -> Self {
         let mend = match code {

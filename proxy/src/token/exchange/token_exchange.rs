@@ -43,7 +43,6 @@ impl TokenExchanger {
     fn request(
         &self,
         tokens: &SubjectTokens,
-        claims: Option<&str>,
     ) -> Result<(Form, Vec<(HeaderName, HeaderValue)>), ExchangeError> {
         let p = &self.params;
         let mut form = Form::new()
@@ -62,7 +61,6 @@ impl TokenExchanger {
         for (name, value) in &p.parameters {
             form = form.with(name, value);
         }
-        form = form.with_some("claims", claims);
         let mut headers = Vec::new();
         match &p.client_authentication {
             ClientAuthentication::None { client_id } => {
@@ -107,12 +105,15 @@ impl TokenExchanger {
 }
 
 impl Exchanger for TokenExchanger {
+    /// RFC 8693 section 2.1 knows no such field.
+    const TAKES_CLAIMS: bool = false;
+
     async fn exchange(
         &self,
         tokens: &SubjectTokens,
-        claims: Option<&str>,
+        _claims: Option<&str>,
     ) -> Result<IssuedToken, ExchangeError> {
-        let (form, headers) = self.request(tokens, claims)?;
+        let (form, headers) = self.request(tokens)?;
         let reply = self
             .client
             .post_form(&self.path_and_query(), &headers, form.finish())

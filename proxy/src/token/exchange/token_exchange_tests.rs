@@ -115,6 +115,18 @@ async fn what_is_not_configured_is_not_sent() {
 }
 
 #[tokio::test]
+async fn claims_are_not_sent_even_when_they_are_given() {
+    const { assert!(!TokenExchanger::TAKES_CLAIMS) };
+    let server = RawServer::json(OK).await;
+    TokenExchanger::new(params(&server), Clock::system())
+        .unwrap()
+        .exchange(&tokens(), Some(r#"{"access_token":{}}"#))
+        .await
+        .unwrap();
+    assert!(server.form(0).iter().all(|(n, _)| n != "claims"));
+}
+
+#[tokio::test]
 async fn the_request_of_googles_own_client_can_be_made() {
     let recorded = include_str!("../../../../tests/samples/rfc8693/google-auth-2.62-request.jsonl");
     let recorded: serde_json::Value = serde_json::from_str(recorded.trim()).unwrap();
