@@ -7,14 +7,18 @@ use crate::{
 };
 use harness::{
     body,
-    client::{Client, Connected},
+    certs::{Alpn, LOCAL_NAMES},
+    client::{Answer, Client, Connected},
     ports,
     process::Sidecar,
     raw::{Raw, RawAnswer, exchange},
     record::Record,
     serve::{Server, handler},
     temp::TempDir,
-    upstream::raw::{RawUpstream, Step},
+    upstream::{
+        Upstream,
+        raw::{RawUpstream, Step},
+    },
     wait::{LONG, until, within},
 };
 use http::{Request, Response, Version};
@@ -60,16 +64,22 @@ impl Early {
 }
 
 /// A body of 1000 bytes of which 100 are sent, an early answer, a long pause, and then the rest, which begins with a whole request.
-async fn late_rest(sidecar: &Sidecar) {
+async fn late_rest(sidecar: &Sidecar, chunked: bool) {
     let mut raw = Raw::connect(sidecar.listen()).await.unwrap();
-    let head = "POST /first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n";
+    let framing = if chunked {
+        "Transfer-Encoding: chunked\r\n\r\n3e8\r\n"
+    } else {
+        "Content-Length: 1000\r\n\r\n"
+    };
+    let head = format!("POST /first HTTP/1.1\r\nHost: localhost\r\n{framing}");
     raw.send(format!("{head}{}", "x".repeat(100)))
         .await
         .unwrap();
     assert_eq!(raw.answer().await.unwrap().status(), 200);
     tokio::time::sleep(PARKED).await;
     let inner = get("/users/2");
-    let rest = format!("{inner}{}", "x".repeat(900 - inner.len()));
+    let end = if chunked { "\r\n0\r\n\r\n" } else { "" };
+    let rest = format!("{inner}{}{end}", "x".repeat(900 - inner.len()));
     // It may be closed by now; that is as good an end.
     if raw.send(rest).await.is_ok() {
         drop(raw.finish().await);
@@ -79,7 +89,7 @@ async fn late_rest(sidecar: &Sidecar) {
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_body_is_never_a_request_http1() {
+async fn what_is_left_of_a_body_is_never_a_request_raw() {
     let lab = Lab::new().await;
     let ok = Step::text("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     for (name, steps) in [
@@ -91,25 +101,28 @@ async fn what_is_left_of_a_body_is_never_a_request_http1() {
     ] {
         let upstream = RawUpstream::start(steps).await.unwrap();
         let sidecar = ready(&lab, config("workers: 1", &[route(&upstream.url(), "")])).await;
-        late_rest(&sidecar).await;
+        late_rest(&sidecar, false).await;
         let heads = upstream.heads().all();
-        assert_eq!(heads.len(), 1, "{name}: {heads:?}");
-        assert!(heads[0].starts_with("POST /first "), "{name}: {heads:?}");
+        // The request lines alone: heads have tokens.
+        let heads: Vec<_> = heads.iter().filter_map(|h| h.lines().next()).collect();
+        assert_eq!(heads, ["POST /first HTTP/1.1"], "{name}");
     }
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_body_is_never_a_request_http2() {
+async fn what_is_left_of_a_body_is_never_a_request_both_versions() {
     let lab = Lab::new().await;
-    for reads in [true, false] {
+    for (http, reads) in [("1", true), ("1", false), ("2", true), ("2", false)] {
+        let name = format!("HTTP/{http}, reads on: {reads}");
         let upstream = Early::start(reads).await;
         let url = format!("http://{}", upstream.server.address());
-        let sidecar = ready(&lab, config("workers: 1", &[route(&url, ", http: '2'")])).await;
-        late_rest(&sidecar).await;
-        assert_eq!(upstream.paths.all(), ["/first"], "reads: {reads}");
-        // The upstream's connection is not harmed by it.
+        let more = format!(", http: '{http}'");
+        let sidecar = ready(&lab, config("workers: 1", &[route(&url, &more)])).await;
+        tokio::join!(late_rest(&sidecar, false), late_rest(&sidecar, true));
+        assert_eq!(upstream.paths.all(), ["/first", "/first"], "{name}");
+        // Nobody else is harmed by it.
         let answer = sidecar.client().get("/after").await.unwrap();
-        assert_eq!(answer.status, 200, "reads: {reads}");
+        assert_eq!(answer.status, 200, "{name}");
     }
 }
 
@@ -498,6 +511,82 @@ async fn first_requests_that_come_at_once_share_http2_connections() {
     assert!(requests.iter().all(|r| r.version == Version::HTTP_2));
 }
 
+/// Many at once, over a connection each.
+async fn at_once(client: &Client, count: usize, path: &'static str) -> Vec<Answer> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..count {
+        let client = client.clone();
+        tasks.spawn(async move { client.get(path).await.unwrap() });
+    }
+    within(LONG, "all answers", tasks.join_all()).await.unwrap()
+}
+
+/// Those who wait for the first connection do not wait in vain: neither when it cannot be shared, nor when it cannot be opened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_requests_do_not_wait_for_what_cannot_be_shared() {
+    let lab = Lab::new().await;
+    let tls = lab.ca.server(&LOCAL_NAMES, Alpn::Http1).unwrap();
+    let http1 = Upstream::start(Some(tls), None).await.unwrap();
+    let nobody = ports::free().unwrap().port();
+    // Far above the bound of this test.
+    let more = ", timeouts: { connect: 5m, responseHeader: 5m }";
+    let sidecar = ready(
+        &lab,
+        config(
+            "workers: 1",
+            &[
+                route(&http1.url(), more),
+                format!(
+                    "name: nobody, match: {{ host: nobody.example }}, upstream: 'https://localhost:{nobody}'{more}"
+                ),
+            ],
+        ),
+    )
+    .await;
+    for answer in at_once(&sidecar.client(), 30, "/slow-header?ms=300").await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let client = sidecar.client().host("nobody.example");
+    for answer in at_once(&client, 30, "/").await {
+        problem(&answer, 502, "connection_refused").unwrap();
+    }
+}
+
+/// Requests that queue for a place in a pool are served even if the pool is replaced meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_queue_in_a_replaced_pool_are_served() {
+    let lab = Lab::new().await;
+    let upstream = plain_upstream(&lab).await;
+    let text = |idle: &str| {
+        let more = format!(
+            ", pool: {{ maxConnections: 1, idleTimeout: {idle} }}, timeouts: {{ connect: 5m }}"
+        );
+        config("workers: 1", &[route(&upstream.url(), &more)])
+    };
+    let sidecar = ready(&lab, text("4m")).await;
+    let held = streaming(&sidecar.client()).await;
+    let client = sidecar.client();
+    let queued = tokio::spawn(async move { at_once(&client, 10, "/users/1").await });
+    sidecar
+        .metric("all to be in", |m| {
+            m.value("token_sidecar_requests_in_flight", &[])
+                .is_some_and(|n| n >= 11.0)
+        })
+        .await
+        .unwrap();
+    reloaded(&sidecar, &text("3m"), 2.0).await;
+    finishes(held).await;
+    for answer in queued.await.unwrap() {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    until("the old connections to be closed", || {
+        upstream.open_connections() == 0
+    })
+    .await
+    .unwrap();
+    gauge(&sidecar, 0).await;
+}
+
 #[tokio::test]
 async fn a_forward_proxy_forwards_to_no_other_port() {
     let lab = Lab::new().await;
@@ -665,6 +754,15 @@ async fn what_is_no_request_gets_a_problem_and_the_connection_closes() {
             }
         }
     }
+    // Right behind a good one, in the same packet.
+    let mut raw = Raw::connect(bench.sidecar.listen()).await.unwrap();
+    raw.send(format!("{}{}", get("/users/1"), with("nonsense\r\n")))
+        .await
+        .unwrap();
+    assert_eq!(raw.answer().await.unwrap().status(), 200);
+    let answer = raw.answer().await.unwrap();
+    report.check("pipelined", answer.status() == 400, &answer.head);
+    report.check("pipelined", raw.closes_within(LONG).await, "stays open");
     // Too long a target can be parsed, and refused like any other request.
     let mut raw = Raw::connect(bench.sidecar.listen()).await.unwrap();
     raw.send(get(&format!("/{}", "u".repeat(20_000))))
@@ -674,7 +772,7 @@ async fn what_is_no_request_gets_a_problem_and_the_connection_closes() {
     assert_eq!(answer.status(), 414, "{}", answer.head);
     assert_eq!(answer.headers("content-type"), ["application/problem+json"]);
     report.end();
-    assert_eq!(bench.upstream.requests().len(), 9, "something left");
+    assert_eq!(bench.upstream.requests().len(), 10, "something left");
 }
 
 fn unparsed(name: &str, answer: &RawAnswer, status: u16, report: &mut Report) {
