@@ -566,7 +566,10 @@ async fn those_who_queue_in_a_replaced_pool_are_served() {
     let sidecar = ready(&lab, text("4m")).await;
     let held = streaming(&sidecar.client()).await;
     let client = sidecar.client();
-    let queued = tokio::spawn(async move { at_once(&client, 10, "/users/1").await });
+    let queued = sidecar_runtime::spawn(
+        "queued",
+        async move { at_once(&client, 10, "/users/1").await },
+    );
     sidecar
         .metric("all to be in", |m| {
             m.value("token_sidecar_requests_in_flight", &[])
