@@ -566,10 +566,8 @@ async fn those_who_queue_in_a_replaced_pool_are_served() {
     let sidecar = ready(&lab, text("4m")).await;
     let held = streaming(&sidecar.client()).await;
     let client = sidecar.client();
-    let queued = sidecar_runtime::spawn(
-        "queued",
-        async move { at_once(&client, 10, "/users/1").await },
-    );
+    let mut queued = JoinSet::new();
+    queued.spawn(async move { at_once(&client, 10, "/users/1").await });
     sidecar
         .metric("all to be in", |m| {
             m.value("token_sidecar_requests_in_flight", &[])
@@ -579,7 +577,7 @@ async fn those_who_queue_in_a_replaced_pool_are_served() {
         .unwrap();
     reloaded(&sidecar, &text("3m"), 2.0).await;
     finishes(held).await;
-    for answer in queued.await.unwrap() {
+    for answer in queued.join_all().await.concat() {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     until("the old connections to be closed", || {
