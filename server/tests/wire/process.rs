@@ -30,9 +30,12 @@ fn output(arguments: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
 fn help_documents_every_variable_and_exit_code() {
     let (code, help, _) = output(&["--help"], &[]);
     assert_eq!(code, 0);
+    // Where the lines break depends on the features that other packages of the workspace want of the argument parser.
+    let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = flat(&help);
     for variable in mcp_server::env::VARIABLES {
         assert!(
-            help.contains(variable.name) && help.contains(variable.help),
+            said.contains(variable.name) && said.contains(&flat(variable.help)),
             "{}: {help}",
             variable.name
         );
