@@ -14,7 +14,13 @@ mod lab;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod request_bodies;
+#[cfg(test)]
+mod request_crowd;
+#[cfg(test)]
 mod request_errors;
+#[cfg(test)]
+mod request_guard;
 #[cfg(test)]
 mod request_headers;
 #[cfg(test)]
@@ -30,7 +36,7 @@ mod request_reload;
 #[cfg(test)]
 mod request_replay;
 #[cfg(test)]
-mod request_review;
+mod request_retired;
 #[cfg(test)]
 mod request_route;
 #[cfg(test)]

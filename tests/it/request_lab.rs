@@ -3,12 +3,14 @@
 use crate::lab::{Lab, start};
 use harness::{
     authority::options::{RESOURCE, SCOPE},
-    body::Body,
-    client::Answer,
+    body::{self, Body},
+    client::{Answer, Client},
     process::Sidecar,
     upstream::{Received, Upstream},
+    wait::{LONG, within},
 };
 use http::Request;
+use tokio::task::JoinSet;
 
 /// A configuration: lines for the top level, then one flow-style map for each route. All routes use the credential `backend`.
 pub(crate) fn config(top: &str, routes: &[String]) -> String {
@@ -81,6 +83,26 @@ impl Bench {
         );
         received.into_iter().next().unwrap()
     }
+}
+
+/// A GET as bytes.
+pub(crate) fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// A GET.
+pub(crate) fn get_request(path: &str) -> Request<Body> {
+    Request::get(path).body(body::empty()).unwrap()
+}
+
+/// Many at once, over a connection each.
+pub(crate) async fn at_once(client: &Client, count: usize, path: &'static str) -> Vec<Answer> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..count {
+        let client = client.clone();
+        tasks.spawn(async move { client.get(path).await.unwrap() });
+    }
+    within(LONG, "all answers", tasks.join_all()).await.unwrap()
 }
 
 /// Collects what is wrong in a table of rows, so that one run shows all of it.

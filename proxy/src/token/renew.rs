@@ -445,5 +445,4 @@ async fn any_changed(subjects: &mut [SubjectSource]) {
 }
 
 #[cfg(test)]
-#[path = "renew_tests.rs"]
 mod tests;
