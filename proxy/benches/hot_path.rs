@@ -10,7 +10,11 @@ use token_sidecar::{
         strip,
     },
     token::{
-        exchange::reply::{self, Expected, RawReply},
+        exchange::{
+            TokenType,
+            reply::{self, Expected, RawReply},
+        },
+        injection::Injection,
         slot::Slot,
     },
 };
@@ -93,13 +97,14 @@ fn headers() -> HeaderMap {
 #[divan::bench]
 fn strip_and_inject(bencher: Bencher<'_, '_>) {
     let slots = slots(1);
+    let injection = Injection::default();
     let now = Instant::now();
     bencher
         .with_inputs(headers)
         .bench_local_values(|mut headers| {
             strip::request(&mut headers, &[]);
             if let Some(token) = slots[0].load(now) {
-                inject::authorization(&mut headers, &token);
+                inject::credential(&mut headers, &injection, &token);
             }
             headers.insert(header::HOST, HeaderValue::from_static("api.example.com"));
             headers
@@ -123,6 +128,7 @@ fn reply_parsing(bencher: Bencher<'_, '_>) {
         reply::parse(
             raw,
             Expected::AccessToken,
+            TokenType::Bearer,
             Duration::from_secs(1_800_000_000),
         )
         .is_ok()

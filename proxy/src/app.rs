@@ -7,8 +7,9 @@ mod metrics;
 use crate::{
     config::{Config, ConfigErrors},
     request::{
+        access::{Access, CredentialHandle},
         params::RequestParams,
-        table::{CredentialHandle, Plan, PlanError, Prepared},
+        table::{Plan, PlanError, Prepared},
         worker::{Workers, WorkersError},
     },
     token::{TokenFlow, TokenFlowError},
@@ -305,8 +306,12 @@ impl App {
 
 fn plan(prepared: Prepared, tokens: &TokenFlow) -> Plan {
     prepared.plan(|credential| {
-        let (slot, unavailable) = tokens.handle(credential);
-        CredentialHandle { slot, unavailable }
+        let (slot, injection, unavailable) = tokens.handle(credential);
+        Access::Credential(CredentialHandle {
+            slot,
+            injection,
+            unavailable,
+        })
     })
 }
 

@@ -1,5 +1,6 @@
 //! The REQUEST flow: listener, route, guard, strip, inject, upstream, respond. Sees of the token flow only a slot's `load` and its kin.
 
+pub mod access;
 pub mod body;
 pub mod challenge;
 pub mod conn;

@@ -4,6 +4,7 @@
 
 pub mod exchange;
 pub mod file;
+pub mod injection;
 mod mount;
 pub mod params;
 pub mod renew;
@@ -15,8 +16,9 @@ use crate::{
     metrics::token::{CredentialMetrics, TokenMetrics},
     net::client::SetupError,
 };
-use exchange::{entra::EntraExchanger, token_exchange::TokenExchanger};
+use exchange::{Exchanger, entra::EntraExchanger, token_exchange::TokenExchanger};
 use file::{SubjectFile, SubjectSource};
+use injection::Injection;
 use params::{
     ClientAuthentication, CredentialParams, GrantParams, SubjectTokenParams, TokenParams,
 };
@@ -28,7 +30,6 @@ use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
-    time::Duration,
 };
 use tokio::{
     sync::mpsc::{UnboundedSender, error::SendError, unbounded_channel},
@@ -83,7 +84,7 @@ struct RunningCredential {
     subjects: Vec<SubjectTokenParams>,
     slot: Arc<Slot>,
     metrics: Arc<CredentialMetrics>,
-    changes: Changes,
+    changes: UnboundedSender<Change>,
     _task: Task,
 }
 
@@ -93,46 +94,6 @@ struct Task(JoinHandle<()>);
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// An exchanger that is ready to run.
-enum Built {
-    Entra(Box<EntraExchanger>),
-    TokenExchange(Box<TokenExchanger>),
-}
-
-/// The way to a running renewer.
-enum Changes {
-    Entra(UnboundedSender<Change<EntraExchanger>>),
-    TokenExchange(UnboundedSender<Change<TokenExchanger>>),
-}
-
-impl Changes {
-    /// Gives the renewer another way to get its token. What was built comes back when there is no such renewer any more.
-    fn send(
-        &self,
-        built: Built,
-        subjects: Vec<SubjectSource>,
-        exchange_timeout: Duration,
-    ) -> Result<(), Built> {
-        match (self, built) {
-            (Self::Entra(to), Built::Entra(exchanger)) => to
-                .send(Change {
-                    exchanger: *exchanger,
-                    subjects,
-                    exchange_timeout,
-                })
-                .map_err(|SendError(change)| Built::Entra(Box::new(change.exchanger))),
-            (Self::TokenExchange(to), Built::TokenExchange(exchanger)) => to
-                .send(Change {
-                    exchanger: *exchanger,
-                    subjects,
-                    exchange_timeout,
-                })
-                .map_err(|SendError(change)| Built::TokenExchange(Box::new(change.exchanger))),
-            (_, built) => Err(built),
-        }
     }
 }
 
@@ -175,13 +136,16 @@ impl TokenFlow {
             let unchanged =
                 running.is_some_and(|r| r.params == credential && r.subjects == subjects);
             if unchanged
-                || running.is_some_and(|r| r.params.grant.issues_the_same(&credential.grant))
+                || running.is_some_and(|r| {
+                    r.params.injection == credential.injection
+                        && r.params.grant.issues_the_same(&credential.grant)
+                })
             {
                 keep.push(Arc::clone(&credential.name));
             }
             if !unchanged {
-                let built = self.build(&credential)?;
-                to_start.push((credential, subjects, built));
+                let exchanger = self.build(&credential)?;
+                to_start.push((credential, subjects, exchanger));
             }
         }
         let gone: Vec<_> = self
@@ -199,24 +163,25 @@ impl TokenFlow {
             }
         }
         self.apply_subjects(params.subject_tokens);
-        for (credential, subjects, built) in to_start {
-            self.change_or_start(credential, subjects, built);
+        for (credential, subjects, exchanger) in to_start {
+            self.change_or_start(credential, subjects, exchanger);
         }
         Ok(())
     }
 
-    /// A credential's slot, and the counter (`token_unavailable_total`) that the request flow adds to when it finds no token there. For a
+    /// A credential's slot, how its tokens are put on requests, and the counter (`token_unavailable_total`) that the request flow adds to when it finds no token there. For a
     /// name that is not configured, a slot that never has a token.
-    pub fn handle(&self, name: &str) -> (Arc<Slot>, IntCounter) {
+    pub fn handle(&self, name: &str) -> (Arc<Slot>, Arc<Injection>, IntCounter) {
         match self.credentials.get(name) {
             Some(running) => (
                 Arc::clone(&running.slot),
+                Arc::clone(&running.params.injection),
                 running.metrics.unavailable().clone(),
             ),
             None => {
                 let slot = Slot::new(name.into());
                 slot.publish(Activity::Stopped);
-                (slot, self.metrics.unattached())
+                (slot, Arc::default(), self.metrics.unattached())
             }
         }
     }
@@ -227,14 +192,14 @@ impl TokenFlow {
         self.subjects.clear();
     }
 
-    fn build(&self, credential: &CredentialParams) -> Result<Built, TokenFlowError> {
+    fn build(&self, credential: &CredentialParams) -> Result<Arc<dyn Exchanger>, TokenFlowError> {
         let clock = self.clock.clone();
         match &credential.grant {
             GrantParams::EntraClientAssertion(p) => {
-                EntraExchanger::new(p.clone(), clock).map(|e| Built::Entra(Box::new(e)))
+                EntraExchanger::new(p.clone(), clock).map(|e| Arc::new(e) as _)
             }
             GrantParams::TokenExchange(p) => {
-                TokenExchanger::new(p.clone(), clock).map(|e| Built::TokenExchange(Box::new(e)))
+                TokenExchanger::new(p.clone(), clock).map(|e| Arc::new(e) as _)
             }
         }
         .map_err(|source| TokenFlowError::Authority {
@@ -281,30 +246,32 @@ impl TokenFlow {
         &mut self,
         params: CredentialParams,
         subjects: Vec<SubjectTokenParams>,
-        built: Built,
+        exchanger: Arc<dyn Exchanger>,
     ) {
         let sources: Vec<_> = subjects
             .iter()
             .filter_map(|s| self.subjects.get(&s.name))
             .map(|s| s.file.source())
             .collect();
-        let built = match self.credentials.get_mut(&params.name) {
-            None => built,
+        let exchanger = match self.credentials.get_mut(&params.name) {
+            None => exchanger,
             Some(running) => {
-                let sent = running
-                    .changes
-                    .send(built, sources.clone(), params.exchange_timeout);
+                let sent = running.changes.send(Change {
+                    exchanger,
+                    subjects: sources.clone(),
+                    exchange_timeout: params.exchange_timeout,
+                });
                 match sent {
                     Ok(()) => {
                         running.params = params;
                         running.subjects = subjects;
                         return;
                     }
-                    Err(built) => built,
+                    Err(SendError(change)) => change.exchanger,
                 }
             }
         };
-        self.start_credential(params, subjects, sources, built);
+        self.start_credential(params, subjects, sources, exchanger);
     }
 
     fn start_credential(
@@ -312,7 +279,7 @@ impl TokenFlow {
         params: CredentialParams,
         subjects: Vec<SubjectTokenParams>,
         sources: Vec<SubjectSource>,
-        built: Built,
+        exchanger: Arc<dyn Exchanger>,
     ) {
         let name = Arc::clone(&params.name);
         let slot = Slot::new(Arc::clone(&name));
@@ -321,7 +288,8 @@ impl TokenFlow {
         (self.seed, &*name).hash(&mut hasher);
         let renewer = Renewer {
             slot: Arc::clone(&slot),
-            exchanger: (),
+            exchanger,
+            injection: Arc::clone(&params.injection),
             subjects: sources,
             exchange_timeout: params.exchange_timeout,
             clock: self.clock.clone(),
@@ -329,18 +297,8 @@ impl TokenFlow {
             metrics: Arc::clone(&metrics),
             seed: hasher.finish(),
         };
-        let (changes, task) = match built {
-            Built::Entra(e) => {
-                let (sender, receiver) = unbounded_channel();
-                let task = spawn("renewer", renewer.with(*e).run(receiver));
-                (Changes::Entra(sender), task)
-            }
-            Built::TokenExchange(e) => {
-                let (sender, receiver) = unbounded_channel();
-                let task = spawn("renewer", renewer.with(*e).run(receiver));
-                (Changes::TokenExchange(sender), task)
-            }
-        };
+        let (changes, receiver) = unbounded_channel();
+        let task = spawn("renewer", renewer.run(receiver));
         self.credentials.insert(
             name,
             RunningCredential {

@@ -43,6 +43,7 @@ fn exchanged(name: &str, endpoint: Url) -> CredentialParams {
             parameters: vec![],
             authority: AuthorityParams::default(),
         }),
+        injection: Arc::default(),
         exchange_timeout: Duration::from_secs(10),
     }
 }
@@ -118,7 +119,7 @@ async fn a_file_that_comes_late_becomes_a_token_and_readiness_tells_the_story() 
     let flow = bench
         .start(bench.params(vec![exchanged("orders", server.url())]))
         .unwrap();
-    let (slot, unavailable) = flow.handle("orders");
+    let (slot, _, unavailable) = flow.handle("orders");
     assert!(slot.load(Instant::now()).is_none());
     let names: Vec<_> = bench
         .readiness
@@ -168,13 +169,13 @@ async fn reload_keeps_what_is_unchanged_stops_what_is_gone_and_starts_what_is_ne
         exchanged("c", server.url()),
     );
     let mut flow = bench.start(bench.params(vec![a.clone(), b])).unwrap();
-    let (slot_a, _) = flow.handle("a");
-    let (slot_b, _) = flow.handle("b");
+    let (slot_a, _, _) = flow.handle("a");
+    let (slot_b, _, _) = flow.handle("b");
     let first = token(&slot_a).await;
     token(&slot_b).await;
     flow.apply(bench.params(vec![a.clone(), c.clone()]))
         .unwrap();
-    let (kept, _) = flow.handle("a");
+    let (kept, _, _) = flow.handle("a");
     assert!(Arc::ptr_eq(&kept, &slot_a));
     assert_eq!(kept.load(Instant::now()).unwrap().serial, first.serial);
     token(&flow.handle("c").0).await;
@@ -196,7 +197,7 @@ async fn reload_keeps_what_is_unchanged_stops_what_is_gone_and_starts_what_is_ne
         p.audience = vec!["other".into()];
     }
     flow.apply(bench.params(vec![changed, c.clone()])).unwrap();
-    let (fresh, _) = flow.handle("a");
+    let (fresh, _, _) = flow.handle("a");
     assert!(!Arc::ptr_eq(&fresh, &slot_a));
     token(&fresh).await;
     assert!(
@@ -210,7 +211,7 @@ async fn reload_keeps_what_is_unchanged_stops_what_is_gone_and_starts_what_is_ne
             .contains(r#"exchanges_total{credential="a",error="",result="success"}"#)
     );
     flow.stop();
-    let (gone, _) = flow.handle("a");
+    let (gone, _, _) = flow.handle("a");
     assert_eq!(
         &*gone
             .wait(Instant::now() + Duration::from_secs(5))
@@ -250,11 +251,11 @@ async fn another_way_to_the_same_token_keeps_it_though_the_authority_fails() {
         bench.write("a");
         let mut params = bench.params(vec![exchanged("a", server.url())]);
         let mut flow = bench.start(params.clone()).unwrap();
-        let (slot, unavailable) = flow.handle("a");
+        let (slot, _, unavailable) = flow.handle("a");
         let serial = token(&slot).await.serial;
         change(&mut params, bench.dir.path());
         flow.apply(params.clone()).unwrap();
-        let (kept, _) = flow.handle("a");
+        let (kept, _, _) = flow.handle("a");
         assert!(Arc::ptr_eq(&kept, &slot), "{name}");
         // The new way is tried without waiting for the time to renew.
         timeout(Duration::from_secs(20), async {
@@ -308,7 +309,7 @@ async fn another_way_to_the_same_token_keeps_it_though_the_authority_fails() {
             p.scope = Some("other".into());
         }
         flow.apply(bench.params(vec![other])).unwrap();
-        let (fresh, _) = flow.handle("a");
+        let (fresh, _, _) = flow.handle("a");
         assert!(fresh.load(Instant::now()).is_none(), "{name}");
     }
 }
@@ -335,15 +336,16 @@ async fn a_token_is_never_served_for_another_client_scope_or_audience() {
                 credentials: vec![CredentialParams {
                     name: "a".into(),
                     grant: grant.clone(),
+                    injection: Arc::default(),
                     exchange_timeout: Duration::from_secs(10),
                 }],
             };
             let mut flow = bench.start(params(&base)).unwrap();
-            let (slot, _) = flow.handle("a");
+            let (slot, _, _) = flow.handle("a");
             let far = Instant::now() + Duration::from_secs(3600);
             slot.store(http::HeaderValue::from_static("Bearer base"), far);
             flow.apply(params(&varied)).unwrap();
-            let (now, _) = flow.handle("a");
+            let (now, _, _) = flow.handle("a");
             assert_eq!(now.load(Instant::now()).is_some(), same, "{name}");
             assert_eq!(Arc::ptr_eq(&now, &slot), same, "{name}");
             // Requests under way finish with what they have.
@@ -359,7 +361,7 @@ async fn a_reload_that_cannot_be_built_changes_nothing() {
     bench.write("a");
     let good = exchanged("a", server.url());
     let mut flow = bench.start(bench.params(vec![good.clone()])).unwrap();
-    let (slot, _) = flow.handle("a");
+    let (slot, _, _) = flow.handle("a");
     token(&slot).await;
 
     let mut no_ca = exchanged("b", Url::parse("https://sts.example.com/").unwrap());
@@ -407,6 +409,7 @@ async fn a_hung_authority_delays_no_other_credential() {
             subject_token: "pod".into(),
             authority: AuthorityParams::default(),
         }),
+        injection: Arc::default(),
         exchange_timeout: Duration::from_secs(3600),
     };
     let flow = bench

@@ -63,6 +63,7 @@ pub(super) fn decode<'a>(top: &Fields<'a>) -> Tokens<'a> {
             params.credentials.push(CredentialParams {
                 name,
                 grant,
+                injection: Arc::default(),
                 exchange_timeout,
             });
         }

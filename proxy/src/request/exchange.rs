@@ -2,6 +2,7 @@
 //! accounts for them; nothing in here knows which route was asked for or why.
 
 use super::{
+    access::Grant,
     body::{BodyError, BodyRules, Lease, Replayable, RequestBody, ResponseBody},
     challenge,
     conn::Conn,
@@ -54,6 +55,8 @@ pub struct Exchange<'a> {
     pub conn: &'a Rc<Conn>,
     /// The route it matched.
     pub route: &'a Rc<Route>,
+    /// What it is sent with.
+    pub grant: Grant<'a>,
     /// Its deadline.
     pub deadline: &'a Rc<Deadline>,
     /// When its header section was complete.
@@ -159,7 +162,7 @@ impl Exchange<'_> {
                 });
                 if unauthorized {
                     // Tell the slot, so that it holds off: the next request must not cause the next exchange.
-                    let _held_off = route.slot.reject(token.serial, None);
+                    let _held_off = self.grant.reject(&token, None);
                 }
             }
             if response.status() == StatusCode::SWITCHING_PROTOCOLS && workload.is_none() {
@@ -190,21 +193,7 @@ impl Exchange<'_> {
 
     /// A token now, or after a bounded wait for an exchange that is under way.
     async fn token(&self, now: Instant) -> Result<Injectable, Problem> {
-        let slot = &self.route.slot;
-        if let Some(token) = slot.load(now) {
-            return Ok(token);
-        }
-        slot.wait(now + self.route.params.token_wait)
-            .await
-            .map_err(|unavailable| {
-                self.route.unavailable.inc();
-                let detail = format!(
-                    "credential {}: {}; see /readyz of the sidecar for the cause",
-                    slot.name(),
-                    unavailable.reason
-                );
-                Problem::no_token(detail, unavailable.retry_after)
-            })
+        self.grant.token(now, self.route.params.token_wait).await
     }
 
     async fn checkout(
@@ -283,7 +272,7 @@ impl Exchange<'_> {
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
         // Into the map that is kept, which has room: the copy that is sent is made to measure and would have to grow.
-        inject::authorization(&mut head.headers, token);
+        self.grant.inject(&mut head.headers, token);
         let mut headers = head.headers.clone();
         if !http2
             && matches!(request.body(), RequestBody::Live(..))
@@ -397,16 +386,16 @@ impl Exchange<'_> {
         token: &Injectable,
         replay: Option<&Replayable>,
     ) -> Result<(Injectable, RequestBody), Replay> {
-        let slot = &self.route.slot;
         let claims = challenge::claims(response.headers());
         self.deadline.disarm();
-        if slot.reject(token.serial, claims.as_deref()) == Rejection::HeldOff {
+        if self.grant.reject(token, claims.as_deref()) == Rejection::HeldOff {
             return Err(Replay::HeldOff);
         }
         let body = body_again(replay).ok_or(Replay::BodyTooLarge)?;
         let deadline = Instant::now() + self.route.params.token_wait;
-        let token = slot
-            .replaced(token.serial, deadline)
+        let token = self
+            .grant
+            .replaced(token, deadline)
             .await
             .ok_or(Replay::NoToken)?;
         Ok((token, body))

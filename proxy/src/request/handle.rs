@@ -51,9 +51,16 @@ pub async fn handle(
                 hyper::upgrade::on(Request::from_parts(parts.clone(), ())),
             )
         });
+    let grant = match route.access.admit(&parts) {
+        Ok(grant) => grant,
+        Err(problem) => {
+            return give_up(&conn, &deadline, &route, method, in_flight, &problem, http2);
+        }
+    };
     let exchange = Exchange {
         conn: &conn,
         route: &route,
+        grant,
         deadline: &deadline,
         started,
     };
@@ -74,13 +81,24 @@ pub async fn handle(
             )));
             response
         }
-        Err(problem) => {
-            // It may have fired; from here on it watches over the workload's reading of our answer.
-            deadline.arm(REFUSAL_READ);
-            route.shard.count(method, problem.status());
-            refuse(&conn, &problem, Some(&route), http2).map(|body| body.counted(in_flight))
-        }
+        Err(problem) => give_up(&conn, &deadline, &route, method, in_flight, &problem, http2),
     }
+}
+
+/// Our own answer to a request that a route took.
+fn give_up(
+    conn: &Conn,
+    deadline: &Deadline,
+    route: &Route,
+    method: MethodLabel,
+    in_flight: InFlight,
+    problem: &Problem,
+    http2: bool,
+) -> Response<ResponseBody> {
+    // It may have fired; from here on it watches over the workload's reading of our answer.
+    deadline.arm(REFUSAL_READ);
+    route.shard.count(method, problem.status());
+    refuse(conn, problem, Some(route), http2).map(|body| body.counted(in_flight))
 }
 
 /// The route, and whether the request carries `Upgrade`.

@@ -1,11 +1,11 @@
-//! Puts the credential on a request, after everything that could collide with it was stripped. Exactly one `Authorization` leaves, and it is ours.
+//! Puts the credential on a request, after everything that could collide with it was stripped. Exactly one such field leaves, and it is ours.
 
-use crate::token::slot::Injectable;
+use crate::token::{injection::Injection, slot::Injectable};
 use http::{HeaderMap, HeaderValue, header};
 
-/// Sets `Authorization`, replacing whatever is there. The value was built once, when the token was issued: this clones a reference.
-pub fn authorization(headers: &mut HeaderMap, token: &Injectable) {
-    headers.insert(header::AUTHORIZATION, token.header.clone());
+/// Sets the credential's field, replacing whatever is there. The value was built once, when the token was issued: this clones a reference.
+pub fn credential(headers: &mut HeaderMap, injection: &Injection, token: &Injectable) {
+    headers.insert(&injection.header, token.header.clone());
 }
 
 /// Adds this hop to `Via` (RFC 9110 section 7.6.3).
@@ -33,7 +33,7 @@ mod tests {
         let mut m = HeaderMap::new();
         m.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer a"));
         m.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer b"));
-        authorization(&mut m, &token);
+        credential(&mut m, &Injection::default(), &token);
         let all: Vec<_> = m.get_all(header::AUTHORIZATION).iter().collect();
         assert_eq!(all, ["Bearer ours"]);
         assert!(all[0].is_sensitive());

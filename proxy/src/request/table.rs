@@ -2,14 +2,12 @@
 //! upstream did not change are carried over, and requests in flight keep the table that they began with.
 
 use super::{
+    access::Access,
     params::{ListenAddr, RequestParams, RouteParams},
     route::{Matcher, RouteTable},
     upstream::{SetupError, Upstream, UpstreamSetup},
 };
-use crate::{
-    metrics::request::{RequestMetrics, RouteShard},
-    token::slot::Slot,
-};
+use crate::metrics::request::{RequestMetrics, RouteShard};
 use http::HeaderName;
 use std::{cell::Cell, collections::HashMap, rc::Rc, sync::Arc};
 use tokio::time::Instant;
@@ -26,8 +24,7 @@ pub struct Plan {
 /// A route with what it needs.
 pub struct RoutePlan {
     params: Arc<RouteParams>,
-    slot: Arc<Slot>,
-    unavailable: prometheus::IntCounter,
+    access: Access,
     upstream: Arc<UpstreamSetup>,
     strip_request: Arc<[HeaderName]>,
     strip_response: Arc<[HeaderName]>,
@@ -39,14 +36,6 @@ pub struct RoutePlan {
 pub struct PlanError {
     route: Arc<str>,
     source: SetupError,
-}
-
-/// What a route needs of the token flow.
-pub struct CredentialHandle {
-    /// Where the credential's token sits.
-    pub slot: Arc<Slot>,
-    /// `token_unavailable_total` of the credential.
-    pub unavailable: prometheus::IntCounter,
 }
 
 /// A plan that lacks its credentials: all that can fail has been tried.
@@ -81,23 +70,19 @@ impl Prepared {
         })
     }
 
-    /// The plan. `credential` gives what a route needs of its credential, which `config` has checked to exist.
-    pub fn plan(self, mut credential: impl FnMut(&str) -> CredentialHandle) -> Plan {
+    /// The plan. `credential` gives how requests get the credential of that name, which `config` has checked to exist.
+    pub fn plan(self, mut credential: impl FnMut(&str) -> Access) -> Plan {
         let routes = self
             .params
             .routes
             .iter()
             .zip(self.setups)
-            .map(|(route, upstream)| {
-                let CredentialHandle { slot, unavailable } = credential(&route.credential);
-                RoutePlan {
-                    params: Arc::new(route.clone()),
-                    slot,
-                    unavailable,
-                    upstream,
-                    strip_request: route.strip_request_headers.clone().into(),
-                    strip_response: route.strip_response_headers.clone().into(),
-                }
+            .map(|(route, upstream)| RoutePlan {
+                params: Arc::new(route.clone()),
+                access: credential(&route.credential),
+                upstream,
+                strip_request: route.strip_request_headers.clone().into(),
+                strip_response: route.strip_response_headers.clone().into(),
             });
         Plan {
             routes: routes.collect(),
@@ -110,10 +95,8 @@ impl Prepared {
 pub struct Route {
     /// Its parameters.
     pub params: Arc<RouteParams>,
-    /// Where its credential's token sits.
-    pub slot: Arc<Slot>,
-    /// Counts requests that found no token.
-    pub unavailable: prometheus::IntCounter,
+    /// How its requests get their credential.
+    pub access: Access,
     /// Connections to its upstream.
     pub upstream: Rc<Upstream>,
     /// This worker's counters.
@@ -199,8 +182,7 @@ impl Table {
             let listen = params.listen.clone();
             let value = Rc::new(Route {
                 params,
-                slot: Arc::clone(&route.slot),
-                unavailable: route.unavailable.clone(),
+                access: route.access.clone(),
                 upstream,
                 shard,
                 strip_request: Arc::clone(&route.strip_request),

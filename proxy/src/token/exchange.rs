@@ -7,14 +7,28 @@ pub mod token_exchange;
 pub mod wire;
 
 use super::subject::SubjectToken;
+use async_trait::async_trait;
 use error::ExchangeError;
-use http::HeaderValue;
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
+use zeroize::Zeroizing;
+
+/// How an issued token may be used (`token_type`, RFC 6749 section 7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokenType {
+    /// `Bearer`: whoever holds it may use it (RFC 6750).
+    Bearer,
+    /// `DPoP`: bound to a key; each use needs a proof (RFC 9449).
+    DPoP,
+    /// `N_A`: no access token, but another kind of token (RFC 8693 section 2.2.1): a transaction token, an assertion.
+    NotAccess,
+}
 
 /// What an authority issued, checked.
 pub struct IssuedToken {
-    /// `Bearer …`, sensitive.
-    pub header: HeaderValue,
+    /// The token: visible ASCII, never empty.
+    pub token: Zeroizing<String>,
+    /// What `token_type` said.
+    pub token_type: TokenType,
     /// `expires_in`, from the moment the request was sent.
     pub lifetime: Duration,
     /// When the authority wants it renewed, from the same moment.
@@ -24,6 +38,7 @@ pub struct IssuedToken {
 impl fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IssuedToken")
+            .field("token_type", &self.token_type)
             .field("lifetime", &self.lifetime)
             .field("refresh_in", &self.refresh_in)
             .finish_non_exhaustive()
@@ -59,18 +74,19 @@ impl SubjectTokens {
 }
 
 /// A way to get an issued token.
+#[async_trait]
 pub trait Exchanger: Send + Sync + 'static {
     /// Whether its request has a place for claims. Where it has none, a claims challenge is a rejection like any other.
-    const TAKES_CLAIMS: bool;
+    fn takes_claims(&self) -> bool;
 
     /// One attempt: no retries, no cache, no timeout of its own (the caller has one). `claims` is a claims challenge (JSON) to satisfy; never
-    /// given unless [`Exchanger::TAKES_CLAIMS`].
+    /// given unless [`Exchanger::takes_claims`].
     ///
     /// # Errors
     /// [`ExchangeError`], which says how to go on.
-    fn exchange(
+    async fn exchange(
         &self,
         tokens: &SubjectTokens,
         claims: Option<&str>,
-    ) -> impl Future<Output = Result<IssuedToken, ExchangeError>> + Send;
+    ) -> Result<IssuedToken, ExchangeError>;
 }

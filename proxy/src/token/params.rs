@@ -1,5 +1,6 @@
 //! What the token flow needs to know, already checked. Built by `config`; no parsing in here.
 
+use super::injection::Injection;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
 
@@ -28,6 +29,8 @@ pub struct CredentialParams {
     pub name: Arc<str>,
     /// How the token is got.
     pub grant: GrantParams,
+    /// How it is put on requests.
+    pub injection: Arc<Injection>,
     /// The longest that one exchange may take, connection included.
     pub exchange_timeout: Duration,
 }

@@ -6,11 +6,13 @@ mod state;
 use super::{
     exchange::{Exchanger, IssuedToken, SubjectTokens, error::ExchangeError},
     file::SubjectSource,
+    injection::Injection,
     schedule::{self, Failure, RETRY_AFTER_CAP},
     slot::{Activity, Slot},
     subject::{Fingerprint, SubjectToken},
 };
 use crate::metrics::token::CredentialMetrics;
+use http::HeaderValue;
 use sidecar_runtime::{clock::Clock, readiness::Condition};
 use state::{Blocked, Claims, Phase, State, WAKE_FLOOR};
 use std::{
@@ -32,11 +34,13 @@ const BLOCKED: Duration = Duration::from_secs(10);
 const SKEW: Duration = Duration::from_secs(1);
 
 /// What a renewer is built from.
-pub struct Renewer<E> {
+pub struct Renewer {
     /// Where tokens go.
     pub slot: Arc<Slot>,
     /// How they are got.
-    pub exchanger: E,
+    pub exchanger: Arc<dyn Exchanger>,
+    /// How they are put on requests.
+    pub injection: Arc<Injection>,
     /// The subject tokens that an exchange needs, all of them.
     pub subjects: Vec<SubjectSource>,
     /// The longest that one exchange may take.
@@ -52,35 +56,19 @@ pub struct Renewer<E> {
 }
 
 /// Another way to get the same token, for a renewer that runs. What the token is for must be unchanged: it stays where it is.
-pub struct Change<E> {
+pub struct Change {
     /// As in [`Renewer`].
-    pub exchanger: E,
+    pub exchanger: Arc<dyn Exchanger>,
     /// As in [`Renewer`].
     pub subjects: Vec<SubjectSource>,
     /// As in [`Renewer`].
     pub exchange_timeout: Duration,
 }
 
-impl Renewer<()> {
-    /// The same with an exchanger.
-    pub fn with<E: Exchanger>(self, exchanger: E) -> Renewer<E> {
-        Renewer {
-            exchanger,
-            slot: self.slot,
-            subjects: self.subjects,
-            exchange_timeout: self.exchange_timeout,
-            clock: self.clock,
-            condition: self.condition,
-            metrics: self.metrics,
-            seed: self.seed,
-        }
-    }
-}
-
-impl<E: Exchanger> Renewer<E> {
+impl Renewer {
     /// Runs for as long as it is polled, taking over what comes from `changes`. When it is dropped, those who wait for its slot are told that the
     /// credential is gone.
-    pub async fn run(mut self, mut changes: UnboundedReceiver<Change<E>>) {
+    pub async fn run(mut self, mut changes: UnboundedReceiver<Change>) {
         // Tells the slot on every way out, cancellation included.
         let _gone = Gone(Arc::clone(&self.slot));
         let mut state = State::new(Instant::now());
@@ -118,7 +106,7 @@ impl<E: Exchanger> Renewer<E> {
     }
 
     /// Goes over to another way to get the same token. It is tried soon, so that its faults show while the token still lives.
-    fn change(&mut self, state: &mut State, change: Change<E>) {
+    fn change(&mut self, state: &mut State, change: Change) {
         self.exchanger = change.exchanger;
         self.subjects = change.subjects;
         self.exchange_timeout = change.exchange_timeout;
@@ -170,7 +158,7 @@ impl<E: Exchanger> Renewer<E> {
         else {
             return false;
         };
-        let claims = rejected.claims.filter(|_| E::TAKES_CLAIMS);
+        let claims = rejected.claims.filter(|_| self.exchanger.takes_claims());
         warn!(credential = %self.slot.name(), with_claims = claims.is_some(), "an upstream rejected the token; renewing");
         if let Some(json) = claims {
             state.claims = Some(Claims { json, sent: 0 });
@@ -191,7 +179,7 @@ impl<E: Exchanger> Renewer<E> {
             }
         }
         match result {
-            (_, Ok((issued, sent_at))) => self.store(state, &issued, sent_at),
+            (_, Ok(fresh)) => self.store(state, fresh),
             (tried, Err(error)) if state.forget_claims(error.class()) => {
                 self.retry_without_claims(state, error, tried);
             }
@@ -204,7 +192,7 @@ impl<E: Exchanger> Renewer<E> {
         &self,
         state: &mut State,
         tokens: &SubjectTokens,
-    ) -> Result<(IssuedToken, Instant), ExchangeError> {
+    ) -> Result<Fresh, ExchangeError> {
         self.slot.publish(Activity::Working);
         let sent_at = Instant::now();
         // A change may cut it short.
@@ -225,7 +213,12 @@ impl<E: Exchanger> Renewer<E> {
             if left < schedule::FLOOR {
                 return Err(ExchangeError::dead_on_arrival());
             }
-            Ok(issued)
+            let header = self.injection.value(&issued)?;
+            Ok(Fresh {
+                issued,
+                header,
+                sent_at,
+            })
         });
         state.attempts += 1;
         state.last_attempt = Some(Instant::now());
@@ -233,11 +226,16 @@ impl<E: Exchanger> Renewer<E> {
             self.metrics
                 .failed(sent_at.elapsed(), error.code(), error.retry_after());
         }
-        result.map(|issued| (issued, sent_at))
+        result
     }
 
-    fn store(&self, state: &mut State, issued: &IssuedToken, sent_at: Instant) {
-        let expires_at = usable_until(issued, sent_at);
+    fn store(&self, state: &mut State, fresh: Fresh) {
+        let Fresh {
+            issued,
+            header,
+            sent_at,
+        } = fresh;
+        let expires_at = usable_until(&issued, sent_at);
         let renew_in =
             schedule::renew_after(issued.lifetime, issued.refresh_in, self.next_seed(state));
         self.metrics.issued(
@@ -245,7 +243,7 @@ impl<E: Exchanger> Renewer<E> {
             self.clock.unix_now(),
             self.clock.unix_at(expires_at),
         );
-        state.serial = Some(self.slot.store(issued.header.clone(), expires_at));
+        state.serial = Some(self.slot.store(header, expires_at));
         state.phase = Phase::Healthy;
         // Counted from the sending, so an exchange that took long may have passed it already.
         state.due = sent_at
@@ -406,6 +404,13 @@ impl<E: Exchanger> Renewer<E> {
         self.seed
             .wrapping_add(state.attempts.wrapping_mul(0x9e37_79b9))
     }
+}
+
+/// A token that can be stored.
+struct Fresh {
+    issued: IssuedToken,
+    header: HeaderValue,
+    sent_at: Instant,
 }
 
 struct Gone(Arc<Slot>);

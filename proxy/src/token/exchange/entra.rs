@@ -2,7 +2,7 @@
 //! over our own transport; the reply is kept as it came and read by `reply`. What the library cannot say (claims) is built by `wire`.
 
 use super::{
-    Exchanger, IssuedToken, SubjectTokens,
+    Exchanger, IssuedToken, SubjectTokens, TokenType,
     error::ExchangeError,
     reply::{self, Expected, RawReply},
     wire::{CLIENT_ASSERTION_JWT_BEARER, Form, GRANT_CLIENT_CREDENTIALS},
@@ -113,8 +113,11 @@ impl EntraExchanger {
     }
 }
 
+#[async_trait::async_trait]
 impl Exchanger for EntraExchanger {
-    const TAKES_CLAIMS: bool = true;
+    fn takes_claims(&self) -> bool {
+        true
+    }
 
     async fn exchange(
         &self,
@@ -133,6 +136,7 @@ impl Exchanger for EntraExchanger {
                 body: &reply.body,
             },
             Expected::AccessToken,
+            TokenType::Bearer,
             self.clock.unix_now(),
         )
     }

@@ -60,7 +60,7 @@ async fn the_request_is_that_of_microsofts_own_client() {
         .exchange(&tokens(), None)
         .await
         .unwrap();
-    assert_eq!(issued.header, "Bearer t");
+    assert_eq!(*issued.token, "t");
     assert_eq!(issued.lifetime, Duration::from_secs(3599));
     assert_eq!(issued.refresh_in, Some(Duration::from_secs(1800)));
     let (path, form) = recorded(0);

@@ -2,10 +2,10 @@
 //! something wrong, lenient where real servers differ. Pure.
 
 use super::{
-    IssuedToken,
+    IssuedToken, TokenType,
     error::{AuthoritySays, ExchangeError},
 };
-use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
+use http::{HeaderMap, header::RETRY_AFTER};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{fmt, time::Duration};
@@ -36,13 +36,14 @@ pub enum Expected<'a> {
     Exchanged(Option<&'a str>),
 }
 
-/// Reads a reply. `now` is the wall-clock time since the epoch, for a `Retry-After` that is a date.
+/// Reads a reply. `token_type` is what can be used of what the authority may issue. `now` is the wall-clock time since the epoch, for a `Retry-After` that is a date.
 ///
 /// # Errors
 /// [`ExchangeError`]: the authority's own, or `reply_…` for a reply that is not as the specification says.
 pub fn parse(
     reply: RawReply<'_>,
     expected: Expected<'_>,
+    token_type: TokenType,
     now: Duration,
 ) -> Result<IssuedToken, ExchangeError> {
     let retry = retry_after(reply.headers, now);
@@ -50,10 +51,14 @@ pub fn parse(
     if reply.status != 200 || error.error.is_some() {
         return Err(ExchangeError::refused(&error.says(reply.status, retry)));
     }
-    issued(reply.body, expected).map_err(|e| e.at(reply.status, retry))
+    issued(reply.body, expected, token_type).map_err(|e| e.at(reply.status, retry))
 }
 
-fn issued(body: &[u8], expected: Expected<'_>) -> Result<IssuedToken, ExchangeError> {
+fn issued(
+    body: &[u8],
+    expected: Expected<'_>,
+    wanted: TokenType,
+) -> Result<IssuedToken, ExchangeError> {
     let odd = ExchangeError::odd_reply;
     let body: TokenBody = serde_json::from_slice(body).map_err(|_| {
         odd(
@@ -70,15 +75,26 @@ fn issued(body: &[u8], expected: Expected<'_>) -> Result<IssuedToken, ExchangeEr
                 "the authority answered 200 without an access_token; check its URL, and its log",
             )
         })?;
+    let (name, wrong) = match wanted {
+        TokenType::Bearer => (
+            "bearer",
+            "the authority issued no Bearer token (token_type is missing, N_A, DPoP or another), and only that can be injected; request an access token, unbound",
+        ),
+        TokenType::DPoP => (
+            "dpop",
+            "the authority issued no DPoP-bound token (token_type is missing, Bearer or another), though it was shown a key; turn DPoP on for this client there, or take `dpop` out of the configuration",
+        ),
+        TokenType::NotAccess => (
+            "n_a",
+            "the authority issued an access token where another kind of token was requested (token_type is not N_A); check requestedTokenType, and the authority's support for it",
+        ),
+    };
     if !body
         .token_type
         .as_deref()
-        .is_some_and(|t| t.eq_ignore_ascii_case("bearer"))
+        .is_some_and(|t| t.eq_ignore_ascii_case(name))
     {
-        return Err(odd(
-            "reply_token_type",
-            "the authority issued no Bearer token (token_type is missing, N_A, DPoP or another), and only that can be injected; request an access token, unbound",
-        ));
+        return Err(odd("reply_token_type", wrong));
     }
     check_issued_type(body.issued_token_type.as_deref(), expected)?;
     // Visible ASCII (a superset of RFC 6750's b64token): no space, no control character, nothing that ends or splits a header.
@@ -100,11 +116,9 @@ fn issued(body: &[u8], expected: Expected<'_>) -> Result<IssuedToken, ExchangeEr
             })?
             .min(LONGEST_LIFETIME),
     };
-    let text = Zeroizing::new(format!("Bearer {}", *token.0));
-    let mut header = HeaderValue::from_str(&text).map_err(|_| ExchangeError::local("header"))?;
-    header.set_sensitive(true);
     Ok(IssuedToken {
-        header,
+        token: token.0,
+        token_type: wanted,
         lifetime,
         refresh_in: body.refresh_in.as_ref().and_then(seconds),
     })

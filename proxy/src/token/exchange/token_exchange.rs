@@ -1,7 +1,7 @@
 //! Token exchange (RFC 8693) at any authorization server, with the ways of client authentication that need no key of our own.
 
 use super::{
-    Exchanger, IssuedToken, SubjectTokens,
+    Exchanger, IssuedToken, SubjectTokens, TokenType,
     error::ExchangeError,
     reply::{self, Expected, RawReply},
     wire::{self, CLIENT_ASSERTION_JWT_BEARER, Form, GRANT_TOKEN_EXCHANGE},
@@ -10,6 +10,7 @@ use crate::{
     net::client::{AuthorityClient, SetupError},
     token::params::{ClientAuthentication, TokenExchangeParams},
 };
+use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use sidecar_runtime::clock::Clock;
 use std::path::Path;
@@ -104,9 +105,12 @@ impl TokenExchanger {
     }
 }
 
+#[async_trait]
 impl Exchanger for TokenExchanger {
     /// RFC 8693 section 2.1 knows no such field.
-    const TAKES_CLAIMS: bool = false;
+    fn takes_claims(&self) -> bool {
+        false
+    }
 
     async fn exchange(
         &self,
@@ -126,6 +130,7 @@ impl Exchanger for TokenExchanger {
                 body: &reply.body,
             },
             Expected::Exchanged(self.params.requested_token_type.as_deref()),
+            TokenType::Bearer,
             self.clock.unix_now(),
         )
     }

@@ -4,13 +4,16 @@ use super::{state::CLAIMS_TRIES, *};
 use crate::{
     metrics::token::TokenMetrics,
     token::{
-        exchange::error::{AuthoritySays, Class},
+        exchange::{
+            TokenType,
+            error::{AuthoritySays, Class},
+        },
         file::{SubjectFile, tests::TestDir},
         slot::{Injectable, Rejection},
         subject::tests::jwt,
     },
 };
-use http::HeaderValue;
+use async_trait::async_trait;
 use prometheus::Registry;
 use sidecar_runtime::readiness::Readiness;
 use std::{
@@ -97,8 +100,11 @@ impl Script {
     }
 }
 
+#[async_trait]
 impl Exchanger for Script {
-    const TAKES_CLAIMS: bool = true;
+    fn takes_claims(&self) -> bool {
+        true
+    }
 
     async fn exchange(
         &self,
@@ -129,7 +135,8 @@ impl Exchanger for Script {
                 lifetime,
                 refresh_in,
             } => Ok(IssuedToken {
-                header: HeaderValue::try_from(format!("Bearer t{number}")).unwrap(),
+                token: format!("t{number}").into(),
+                token_type: TokenType::Bearer,
                 lifetime,
                 refresh_in,
             }),
@@ -147,7 +154,7 @@ struct Bench {
     registry: Registry,
     clock: Clock,
     tasks: JoinSet<()>,
-    changes: UnboundedSender<Change<Script>>,
+    changes: UnboundedSender<Change>,
 }
 
 impl Bench {
@@ -175,7 +182,8 @@ impl Bench {
         let script = Script::new(takes, answers);
         let renewer = Renewer {
             slot: Arc::clone(&slot),
-            exchanger: script.clone(),
+            exchanger: Arc::new(script.clone()),
+            injection: Arc::default(),
             subjects: vec![source],
             exchange_timeout: secs(10),
             clock: clock.clone(),
@@ -202,7 +210,7 @@ impl Bench {
     fn change(&self, answers: impl IntoIterator<Item = Answer>) -> Script {
         let script = Script::new(Duration::from_millis(10), answers);
         let change = Change {
-            exchanger: script.clone(),
+            exchanger: Arc::new(script.clone()),
             subjects: vec![SubjectSource::fed("pod".into(), self.subject.subscribe())],
             exchange_timeout: secs(10),
         };
@@ -211,11 +219,12 @@ impl Bench {
     }
 
     /// Another renewer with the same script and a slot of its own, which nobody runs.
-    fn by_hand(&self) -> (Renewer<Script>, State) {
+    fn by_hand(&self) -> (Renewer, State) {
         let metrics = TokenMetrics::register(&Registry::new()).unwrap();
         let renewer = Renewer {
             slot: Slot::new("by hand".into()),
-            exchanger: self.script.clone(),
+            exchanger: Arc::new(self.script.clone()),
+            injection: Arc::default(),
             subjects: vec![SubjectSource::fed("pod".into(), self.subject.subscribe())],
             exchange_timeout: secs(10),
             clock: self.clock.clone(),

@@ -1,0 +1,88 @@
+//! What a request is sent with: how a route comes by the credential of each of its requests, and that credential for the time of one request.
+//! Knows slots, not how they are filled.
+
+use super::respond::Problem;
+use crate::token::{
+    injection::Injection,
+    slot::{Injectable, Rejection, Slot},
+};
+use http::{HeaderMap, request::Parts};
+use prometheus::IntCounter;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// A configured credential, as the request flow sees it.
+#[derive(Clone)]
+pub struct CredentialHandle {
+    /// Where the credential's token sits.
+    pub slot: Arc<Slot>,
+    /// How it is put on requests.
+    pub injection: Arc<Injection>,
+    /// `token_unavailable_total` of the credential.
+    pub unavailable: IntCounter,
+}
+
+/// How the requests of a route get their credential.
+#[derive(Clone)]
+pub enum Access {
+    /// All of them the same: the pod's own.
+    Credential(CredentialHandle),
+}
+
+impl Access {
+    /// The credential of one request, chosen before anything is stripped from its headers.
+    ///
+    /// # Errors
+    /// The answer to give instead: nothing leaves.
+    pub fn admit(&self, _parts: &Parts) -> Result<Grant<'_>, Problem> {
+        match self {
+            Self::Credential(handle) => Ok(Grant::Slot(handle)),
+        }
+    }
+}
+
+/// One request's credential.
+pub enum Grant<'a> {
+    /// What its slot holds when the request is sent.
+    Slot(&'a CredentialHandle),
+}
+
+impl Grant<'_> {
+    /// A token now, or after waiting at most `wait` for an exchange that is under way.
+    ///
+    /// # Errors
+    /// The answer to give instead.
+    pub async fn token(&self, now: Instant, wait: Duration) -> Result<Injectable, Problem> {
+        let Self::Slot(handle) = self;
+        if let Some(token) = handle.slot.load(now) {
+            return Ok(token);
+        }
+        handle.slot.wait(now + wait).await.map_err(|unavailable| {
+            handle.unavailable.inc();
+            let detail = format!(
+                "credential {}: {}; see /readyz of the sidecar for the cause",
+                handle.slot.name(),
+                unavailable.reason
+            );
+            Problem::no_token(detail, unavailable.retry_after)
+        })
+    }
+
+    /// An upstream answered 401 to this token; see [`Slot::reject`].
+    pub fn reject(&self, token: &Injectable, claims: Option<&str>) -> Rejection {
+        let Self::Slot(handle) = self;
+        handle.slot.reject(token.serial, claims)
+    }
+
+    /// The token that replaces the rejected one; see [`Slot::replaced`].
+    pub async fn replaced(&self, token: &Injectable, deadline: Instant) -> Option<Injectable> {
+        let Self::Slot(handle) = self;
+        handle.slot.replaced(token.serial, deadline).await
+    }
+
+    /// Puts the token on a request whose headers are stripped already.
+    pub fn inject(&self, headers: &mut HeaderMap, token: &Injectable) {
+        let Self::Slot(handle) = self;
+        super::inject::credential(headers, &handle.injection, token);
+    }
+}
