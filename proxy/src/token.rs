@@ -16,12 +16,10 @@ use crate::{
     metrics::token::{CredentialMetrics, TokenMetrics},
     net::client::SetupError,
 };
-use exchange::{Exchanger, entra::EntraExchanger, token_exchange::TokenExchanger};
+use exchange::Exchanger;
 use file::{SubjectFile, SubjectSource};
 use injection::Injection;
-use params::{
-    ClientAuthentication, CredentialParams, GrantParams, SubjectTokenParams, TokenParams,
-};
+use params::{CredentialParams, SubjectTokenParams, TokenParams};
 use prometheus::IntCounter;
 use renew::{Change, Renewer};
 use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};
@@ -193,18 +191,11 @@ impl TokenFlow {
     }
 
     fn build(&self, credential: &CredentialParams) -> Result<Arc<dyn Exchanger>, TokenFlowError> {
-        let clock = self.clock.clone();
-        match &credential.grant {
-            GrantParams::EntraClientAssertion(p) => {
-                EntraExchanger::new(p.clone(), clock).map(|e| Arc::new(e) as _)
+        exchange::build(&credential.grant, self.clock.clone()).map_err(|source| {
+            TokenFlowError::Authority {
+                credential: Arc::clone(&credential.name),
+                source,
             }
-            GrantParams::TokenExchange(p) => {
-                TokenExchanger::new(p.clone(), clock).map(|e| Arc::new(e) as _)
-            }
-        }
-        .map_err(|source| TokenFlowError::Authority {
-            credential: Arc::clone(&credential.name),
-            source,
         })
     }
 
@@ -318,22 +309,9 @@ fn resolve(
     credential: &CredentialParams,
     all: &[SubjectTokenParams],
 ) -> Result<Vec<SubjectTokenParams>, TokenFlowError> {
-    let mut names: Vec<&Arc<str>> = match &credential.grant {
-        GrantParams::EntraClientAssertion(p) => vec![&p.subject_token],
-        GrantParams::TokenExchange(p) => {
-            let mut names = vec![&p.subject_token];
-            names.extend(p.actor_token.iter().map(|a| &a.subject_token));
-            if let ClientAuthentication::ClientAssertion { subject_token, .. } =
-                &p.client_authentication
-            {
-                names.push(subject_token);
-            }
-            names
-        }
-    };
-    names.sort();
-    names.dedup();
-    names
+    credential
+        .grant
+        .subject_tokens()
         .into_iter()
         .map(|name| {
             all.iter()

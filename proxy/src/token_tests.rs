@@ -6,7 +6,8 @@ use crate::{
     token::{
         file::tests::TestDir,
         params::{
-            AuthorityParams, EntraClientAssertionParams, TokenExchangeParams, tests as variations,
+            AuthorityParams, ClientAuthentication, EntraClientAssertionParams, GrantParams,
+            TokenExchangeParams, tests as variations,
         },
         slot::Injectable,
         subject::tests::jwt,

@@ -6,9 +6,11 @@ pub mod reply;
 pub mod token_exchange;
 pub mod wire;
 
-use super::subject::SubjectToken;
+use super::{params::GrantParams, subject::SubjectToken};
+use crate::net::client::SetupError;
 use async_trait::async_trait;
 use error::ExchangeError;
+use sidecar_runtime::clock::Clock;
 use std::{fmt, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
@@ -89,4 +91,19 @@ pub trait Exchanger: Send + Sync + 'static {
         tokens: &SubjectTokens,
         claims: Option<&str>,
     ) -> Result<IssuedToken, ExchangeError>;
+}
+
+/// The exchanger of a grant.
+///
+/// # Errors
+/// When the client for its authority cannot be set up (CA file, host).
+pub fn build(grant: &GrantParams, clock: Clock) -> Result<Arc<dyn Exchanger>, SetupError> {
+    Ok(match grant {
+        GrantParams::EntraClientAssertion(p) => {
+            Arc::new(entra::EntraExchanger::new(p.clone(), clock)?)
+        }
+        GrantParams::TokenExchange(p) => {
+            Arc::new(token_exchange::TokenExchanger::new(p.clone(), clock)?)
+        }
+    })
 }

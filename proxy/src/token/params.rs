@@ -52,6 +52,26 @@ impl GrantParams {
         self.decisive() == other.decisive()
     }
 
+    /// The names of the subject tokens that one exchange uses, each once.
+    pub fn subject_tokens(&self) -> Vec<&Arc<str>> {
+        let mut names = match self {
+            Self::EntraClientAssertion(p) => vec![&p.subject_token],
+            Self::TokenExchange(p) => {
+                let mut names = vec![&p.subject_token];
+                names.extend(p.actor_token.iter().map(|a| &a.subject_token));
+                if let ClientAuthentication::ClientAssertion { subject_token, .. } =
+                    &p.client_authentication
+                {
+                    names.push(subject_token);
+                }
+                names
+            }
+        };
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// Without what only says how the authority is reached and trusted, and where the secret that proves the client lies.
     fn decisive(&self) -> Self {
         let mut grant = self.clone();
