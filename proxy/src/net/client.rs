@@ -1,4 +1,4 @@
-//! The client that talks to authorities: one POST of a form, one bounded reply. A connection is opened for each exchange (they are minutes apart, so
+//! The client that talks to authorities: one request (a form posted, or a document got), one bounded reply. A connection is opened for each exchange (they are minutes apart, so
 //! a kept one would mostly be stale), directly or through a CONNECT tunnel. No redirects, no retries, no timeout of its own: the caller has one.
 
 use super::{
@@ -198,9 +198,31 @@ impl AuthorityClient {
         extra: &[(HeaderName, HeaderValue)],
         body: Zeroizing<Vec<u8>>,
     ) -> Result<Reply, ClientError> {
+        self.send(path_and_query, extra, Some(body)).await
+    }
+
+    /// Gets a document (metadata, keys) from a path (with query) of the authority. `extra` as in [`AuthorityClient::post_form`].
+    ///
+    /// # Errors
+    /// [`ClientError`]. A reply with any status is a reply, not an error.
+    pub async fn get(
+        &self,
+        path_and_query: &str,
+        extra: &[(HeaderName, HeaderValue)],
+    ) -> Result<Reply, ClientError> {
+        self.send(path_and_query, extra, None).await
+    }
+
+    /// A form is posted; without one, it is a GET.
+    async fn send(
+        &self,
+        path_and_query: &str,
+        extra: &[(HeaderName, HeaderValue)],
+        form: Option<Zeroizing<Vec<u8>>>,
+    ) -> Result<Reply, ClientError> {
         let stream = self.connect().await?;
         let h2 = stream.alpn_h2();
-        let request = self.request(path_and_query, extra, body, h2)?;
+        let request = self.request(path_and_query, extra, form, h2)?;
         let io = TokioIo::new(stream);
         if h2 {
             let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -237,7 +259,7 @@ impl AuthorityClient {
         &self,
         path_and_query: &str,
         extra: &[(HeaderName, HeaderValue)],
-        body: Zeroizing<Vec<u8>>,
+        form: Option<Zeroizing<Vec<u8>>>,
         h2: bool,
     ) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut uri = http::Uri::builder().path_and_query(path_and_query);
@@ -246,23 +268,28 @@ impl AuthorityClient {
                 .scheme(self.origin.scheme.clone())
                 .authority(self.origin.authority.clone());
         }
+        let posts = form.is_some();
         let mut request = Request::builder()
-            .method(Method::POST)
+            .method(if posts { Method::POST } else { Method::GET })
             .uri(uri.build()?)
             .version(if h2 {
                 Version::HTTP_2
             } else {
                 Version::HTTP_11
             })
-            .body(Full::new(Bytes::from_owner(Wiped(body))))?;
+            .body(Full::new(
+                form.map_or_else(Bytes::new, |f| Bytes::from_owner(Wiped(f))),
+            ))?;
         let headers = request.headers_mut();
         if !h2 {
             headers.insert(HOST, HeaderValue::from_str(self.origin.authority.as_str())?);
         }
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/x-www-form-urlencoded"),
-        );
+        if posts {
+            headers.insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/x-www-form-urlencoded"),
+            );
+        }
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(
             USER_AGENT,

@@ -111,6 +111,20 @@ fn https(address: SocketAddr) -> Url {
 }
 
 #[tokio::test]
+async fn a_document_is_got_without_a_form() {
+    let server = RawServer::json("{}").await;
+    let got = plain(&server).get("/keys?x=1", &[]).await.unwrap();
+    assert_eq!((got.status, got.body.as_slice()), (200, &b"{}"[..]));
+    let request = server.requests()[0].to_ascii_lowercase();
+    assert!(
+        request.starts_with("get /keys?x=1 http/1.1\r\n"),
+        "{request}"
+    );
+    assert!(request.contains("accept: application/json"), "{request}");
+    assert!(!request.contains("content-type"), "{request}");
+}
+
+#[tokio::test]
 async fn a_form_is_posted_and_the_reply_comes_back_whole() {
     let server = RawServer::start(|_| reply("418 I'm a teapot", "Retry-After: 7\r\n", "{}")).await;
     let reply = post(&plain(&server)).await.unwrap();
