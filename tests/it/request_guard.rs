@@ -10,7 +10,7 @@ use harness::{
     ports,
     raw::{Raw, RawAnswer, exchange},
     temp::TempDir,
-    wait::LONG,
+    upstream::raw::{RawUpstream, Step},
 };
 use http::Request;
 
@@ -181,6 +181,25 @@ async fn paths_that_read_in_two_ways_are_refused_where_they_decide() {
     }
 }
 
+/// It looks like what is said to a request that cannot be parsed, and passes as it is.
+#[tokio::test]
+async fn an_upstreams_own_bare_refusal_passes() {
+    let lab = Lab::new().await;
+    for status in ["400 Bad Request", "431 Request Header Fields Too Large"] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        let upstream = RawUpstream::start(vec![Step::text(&answer), Step::Read(1 << 20)])
+            .await
+            .unwrap();
+        let sidecar = ready(&lab, config("", &[route(&upstream.url(), "")])).await;
+        let mut raw = Raw::connect(sidecar.listen()).await.unwrap();
+        raw.send(get("/users/1")).await.unwrap();
+        let answer = raw.answer().await.unwrap();
+        assert!(answer.head.contains(status), "{}", answer.head);
+        assert_eq!(answer.text(), "");
+        assert!(answer.headers("proxy-status").is_empty());
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_request_gets_a_problem_and_the_connection_closes() {
     let bench = Bench::new("", "").await;
@@ -201,17 +220,45 @@ async fn what_is_no_request_gets_a_problem_and_the_connection_closes() {
             with(&format!("X-Big: {}\r\n", "y".repeat(200 * 1024))),
             431,
         ),
+        (
+            "60 KB of target",
+            get(&format!("/{}", "u".repeat(60_000))),
+            414,
+        ),
+        (
+            "80 KB of target",
+            get(&format!("/{}", "u".repeat(80_000))),
+            414,
+        ),
+        (
+            "500 KB of target",
+            get(&format!("/{}", "u".repeat(500_000))),
+            414,
+        ),
+        (
+            "no end of a target",
+            format!("GET /{}", "u".repeat(80_000)),
+            414,
+        ),
     ] {
-        // As the first request, and behind one that was good.
-        for behind in [false, true] {
-            let name = format!("{name}, behind another: {behind}");
+        // As the first request, behind one that was good, and right behind one, in the same packet.
+        for behind in ["nothing", "another", "another in one go"] {
+            let name = format!("{name}, behind {behind}");
             let mut raw = Raw::connect(bench.sidecar.listen()).await.unwrap();
-            if behind {
-                raw.send(get("/users/1")).await.unwrap();
-                assert_eq!(raw.answer().await.unwrap().status(), 200);
-            }
+            let text = match behind {
+                "nothing" => text.clone(),
+                "another" => {
+                    raw.send(get("/users/1")).await.unwrap();
+                    assert_eq!(raw.answer().await.unwrap().status(), 200);
+                    text.clone()
+                }
+                _ => format!("{}{text}", get("/users/1")),
+            };
             // A refusal may come before all of it is sent.
             drop(raw.send(&text).await);
+            if behind == "another in one go" {
+                assert_eq!(raw.answer().await.unwrap().status(), 200, "{name}");
+            }
             match raw.answer().await {
                 Ok(answer) => unparsed(&name, &answer, status, &mut report),
                 Err(error) => report.note(&name, error),
@@ -222,15 +269,6 @@ async fn what_is_no_request_gets_a_problem_and_the_connection_closes() {
             }
         }
     }
-    // Right behind a good one, in the same packet.
-    let mut raw = Raw::connect(bench.sidecar.listen()).await.unwrap();
-    raw.send(format!("{}{}", get("/users/1"), with("nonsense\r\n")))
-        .await
-        .unwrap();
-    assert_eq!(raw.answer().await.unwrap().status(), 200);
-    let answer = raw.answer().await.unwrap();
-    report.check("pipelined", answer.status() == 400, &answer.head);
-    report.check("pipelined", raw.closes_within(LONG).await, "stays open");
     // Too long a target can be parsed, and refused like any other request.
     let mut raw = Raw::connect(bench.sidecar.listen()).await.unwrap();
     raw.send(get(&format!("/{}", "u".repeat(20_000))))
@@ -240,7 +278,12 @@ async fn what_is_no_request_gets_a_problem_and_the_connection_closes() {
     assert_eq!(answer.status(), 414, "{}", answer.head);
     assert_eq!(answer.headers("content-type"), ["application/problem+json"]);
     report.end();
-    assert_eq!(bench.upstream.requests().len(), 10, "something left");
+    assert_eq!(bench.upstream.requests().len(), 2 * 13, "something left");
+    let metrics = bench.sidecar.metrics().await.unwrap();
+    let rejected = |reason| metrics.value("token_sidecar_rejected_total", &[("reason", reason)]);
+    assert_eq!(rejected("malformed"), Some(3.0 * 6.0));
+    assert_eq!(rejected("headers_too_large"), Some(3.0 * 3.0));
+    assert_eq!(rejected("uri_too_long"), Some(3.0 * 4.0 + 1.0));
 }
 
 fn unparsed(name: &str, answer: &RawAnswer, status: u16, report: &mut Report) {

@@ -24,7 +24,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sidecar_runtime::listener::{PeerAddr, Stream};
-use socket::Io;
+use socket::{Flags, Io};
 use std::{
     cell::Cell,
     convert::Infallible,
@@ -56,8 +56,8 @@ pub struct Conn {
     listening: Rc<Listening>,
     /// The peer is on this machine.
     pub local_peer: bool,
-    /// Requests whose response has not ended.
-    requests: Cell<usize>,
+    /// Shared with the socket; the requests under way are counted there.
+    flags: Arc<Flags>,
     /// The latest request came with a body, whose end has not been seen.
     has_body: Cell<bool>,
 }
@@ -103,7 +103,7 @@ pub struct InFlight {
 impl InFlight {
     /// Counts the request in.
     pub fn begin(conn: &Rc<Conn>, route: &Rc<Route>, started: Instant) -> Self {
-        conn.requests.set(conn.requests.get() + 1);
+        conn.flags.add_request();
         conn.worker.in_flight.set(conn.worker.in_flight.get() + 1);
         route.shard.in_flight.add(1);
         Self {
@@ -123,7 +123,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.conn.requests.set(self.conn.requests.get() - 1);
+        self.conn.flags.end_request();
         self.conn.worker.request_done();
         self.route.shard.in_flight.sub(1);
         self.route.shard.duration.observe(self.started.elapsed());
@@ -133,14 +133,14 @@ impl Drop for InFlight {
 /// Serves a connection to its end.
 pub async fn serve(worker: Rc<Worker>, listening: Rc<Listening>, stream: Stream, peer: PeerAddr) {
     let deadline = Rc::new(worker.timers.deadline());
+    let mut io = Io::new(stream);
     let conn = Rc::new(Conn {
         local_peer: peer.is_local(),
-        requests: Cell::new(0),
+        flags: Arc::clone(&io.flags),
         has_body: Cell::new(false),
         worker,
         listening,
     });
-    let mut io = Io::new(stream);
     let mut patience = conn.limits().header_read_timeout;
     loop {
         // Nothing but the socket and this small future is held while a connection waits for its first or its next request.
@@ -261,7 +261,7 @@ enum Phase {
 
 async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> {
     let limits = conn.limits();
-    let flags = Arc::clone(&io.flags);
+    let flags = Arc::clone(&conn.flags);
     deadline.arm(limits.header_read_timeout);
     let phase = Rc::new(Cell::new(Phase::Header));
     let service = {
@@ -296,7 +296,12 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
         loop {
             if let Poll::Ready(result) = Pin::new(&mut hyper).poll(cx) {
                 let malformed = result
-                    .inspect_err(|error| count_malformed(&conn, error))
+                    .inspect_err(|error| {
+                        if !flags.refused() {
+                            count_malformed(&conn, error);
+                        }
+                        log_end(error);
+                    })
                     .is_err();
                 return Poll::Ready(Ending::Done {
                     unread: malformed || conn.has_body.get(),
@@ -312,7 +317,7 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
         match phase.get() {
             // A body that is still coming in belongs to its request: a connection in the middle of one is not idle, and never parked.
             Phase::Request
-                if conn.requests.get() == 0
+                if flags.requests() == 0
                     && !conn.has_body.get()
                     && !flags.write_blocked.load(Relaxed) =>
             {
@@ -346,8 +351,16 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
     let parts = hyper.into_parts()?;
     let mut io = parts.io.into_inner();
     if ending != Ending::Parked {
+        let refusal = io.refusal(&parts.read_buf, limits.max_uri_bytes);
+        let farewell = async {
+            if let Some(problem) = refusal {
+                conn.metrics().rejected(problem.reason());
+                io.stream.write_all(&problem.raw()).await?;
+            }
+            read_away(&mut io.stream).await
+        };
         // A workload that does not listen loses the answer, nothing more.
-        drop(tokio::time::timeout(LINGER, read_away(&mut io.stream)).await);
+        drop(tokio::time::timeout(LINGER, farewell).await);
         return None;
     }
     if !parts.read_buf.is_empty() {
@@ -362,6 +375,9 @@ fn count_malformed(conn: &Conn, error: &hyper::Error) {
     } else if error.is_parse() {
         conn.metrics().rejected("malformed");
     }
+}
+
+fn log_end(error: &hyper::Error) {
     tracing::debug!(error = %sidecar_runtime::telemetry::chain(error), "connection of the workload ended");
 }
 
@@ -407,10 +423,11 @@ async fn serve_h2(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) {
         if let Poll::Ready(result) = hyper.as_mut().poll(cx) {
             if let Err(error) = result {
                 count_malformed(&conn, &error);
+                log_end(&error);
             }
             return Poll::Ready(());
         }
-        let now_busy = conn.requests.get() > 0;
+        let now_busy = conn.flags.requests() > 0;
         if now_busy != busy {
             busy = now_busy;
             if busy {

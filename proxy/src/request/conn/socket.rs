@@ -1,5 +1,8 @@
 //! The socket of a workload's connection as hyper sees it: bytes that were read ahead come first, what happens is noted for the connection's own
-//! clockwork, and hyper's bare answer to a request that it could not even parse is replaced by one that says what is wrong.
+//! clockwork, and hyper's bare answer to a request that it could not even parse is held back, for one that says what is wrong.
+//!
+//! One such answer is not held back: that to a request which follows an upload that was answered before it had ended, while the workload has not read
+//! that answer yet. Then hyper's own stands among bytes of a response, where it cannot be told from them; it is a bare 400 or 431.
 
 use crate::request::respond::Problem;
 use bytes::{Buf, Bytes};
@@ -9,9 +12,9 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -23,8 +26,33 @@ pub(super) struct Flags {
     pub(super) read: AtomicBool,
     /// The last write did not go out whole: the workload is slow to read.
     pub(super) write_blocked: AtomicBool,
-    /// A request has reached the service: what is written is its answer.
+    /// A request has reached the service, and its answer is not out yet: what is written is that answer.
     pub(super) serving: AtomicBool,
+    /// Requests whose response has not ended.
+    requests: AtomicUsize,
+    /// The status of hyper's answer to what it could not parse; 0 for none.
+    refused: AtomicUsize,
+}
+
+impl Flags {
+    /// One request more whose response has not ended.
+    pub(super) fn add_request(&self) {
+        self.requests
+            .store(self.requests.load(Relaxed) + 1, Relaxed);
+    }
+    /// One fewer.
+    pub(super) fn end_request(&self) {
+        self.requests
+            .store(self.requests.load(Relaxed) - 1, Relaxed);
+    }
+    /// Requests whose response has not ended.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.load(Relaxed)
+    }
+    /// hyper has refused what it could not parse.
+    pub(super) fn refused(&self) -> bool {
+        self.refused.load(Relaxed) != 0
+    }
 }
 
 /// The socket, with bytes that were read ahead of it.
@@ -35,8 +63,6 @@ pub(super) struct Io {
     pub(super) prefix: Bytes,
     /// What happened.
     pub(super) flags: Arc<Flags>,
-    /// What is left of an answer that replaces hyper's.
-    replacement: Option<Bytes>,
 }
 
 impl Io {
@@ -46,7 +72,6 @@ impl Io {
             stream,
             prefix: Bytes::new(),
             flags: Arc::default(),
-            replacement: None,
         }
     }
 
@@ -55,29 +80,53 @@ impl Io {
         polled
     }
 
-    /// Writes the replacement of an answer of hyper's own, and tells hyper that its `len` bytes are out.
-    fn poll_replace(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<io::Result<usize>> {
-        while let Some(rest) = self.replacement.as_mut().filter(|r| !r.is_empty()) {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
-            rest.advance(written);
+    /// What to say instead of the answer that was held back; `unparsed` is what hyper could not make a request of, and
+    /// `max_uri_bytes` what a target may have.
+    pub(super) fn refusal(&self, unparsed: &[u8], max_uri_bytes: usize) -> Option<Problem> {
+        match self.flags.refused.load(Relaxed) {
+            0 => None,
+            414 => Some(Problem::uri_too_long()),
+            // hyper counts the request line into the header section.
+            431 if target(unparsed).len() > max_uri_bytes => Some(Problem::uri_too_long()),
+            431 => Some(Problem::headers_too_large()),
+            _ => Some(Problem::malformed(
+                "the request line or a header field cannot be parsed",
+            )),
         }
-        self.replacement = None;
-        Poll::Ready(Ok(len))
+    }
+
+    /// Whether these bytes are hyper's answer to what it could not parse; then it is noted, and goes nowhere.
+    fn holds_back(&self, bytes: &[u8]) -> bool {
+        if self.flags.serving.load(Relaxed) {
+            return false;
+        }
+        let status = refused_with(bytes);
+        if let Some(status) = status {
+            self.flags.refused.store(status, Relaxed);
+        }
+        status.is_some()
     }
 }
 
-/// The problem that hyper's automatic answer stands for, if these bytes are one: a header section alone, with an error's status.
-fn problem(answer: &[u8]) -> Option<Problem> {
+/// The target of a request line, as far as it is there.
+fn target(unparsed: &[u8]) -> &[u8] {
+    unparsed
+        .split(|b| matches!(b, b'\r' | b'\n'))
+        .next()
+        .and_then(|line| line.split(|b| *b == b' ').nth(1))
+        .unwrap_or_default()
+}
+
+/// The status of hyper's automatic answer, if these bytes are one: a header section alone, with an error's status.
+fn refused_with(answer: &[u8]) -> Option<usize> {
     let status = answer
         .strip_prefix(b"HTTP/1.1 ")
         .filter(|_| answer.ends_with(b"\r\n\r\n"))?
         .get(..3)?;
     match status {
-        b"400" => Some(Problem::malformed(
-            "the request line or a header field cannot be parsed",
-        )),
-        b"414" => Some(Problem::uri_too_long()),
-        b"431" => Some(Problem::headers_too_large()),
+        b"400" => Some(400),
+        b"414" => Some(414),
+        b"431" => Some(431),
         _ => None,
     }
 }
@@ -109,25 +158,26 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = if self.flags.serving.load(Relaxed) {
-            Pin::new(&mut self.stream).poll_write(cx, buf)
-        } else {
-            if self.replacement.is_none() {
-                self.replacement = problem(buf).map(|p| p.raw().into());
-            }
-            match self.replacement {
-                Some(_) => self.poll_replace(cx, buf.len()),
-                None => Pin::new(&mut self.stream).poll_write(cx, buf),
-            }
-        };
+        if self.holds_back(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has written all that it has. It parses no next request before that.
+        if self.flags.requests() == 0 {
+            self.flags.serving.store(false, Relaxed);
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.flags.refused() {
+            // There is something to say yet.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
@@ -136,10 +186,10 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if !self.flags.serving.load(Relaxed)
-            && let [only] = bufs
+        if let [only] = bufs
+            && self.holds_back(only)
         {
-            return self.poll_write(cx, only);
+            return Poll::Ready(Ok(only.len()));
         }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.note(polled)
@@ -155,20 +205,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_automatic_errors_are_replaced() {
-        assert_eq!(
-            problem(b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\r\n")
-                .map(|p| p.reason()),
-            Some("headers_too_large")
-        );
-        assert_eq!(
-            problem(b"HTTP/1.1 414 URI Too Long\r\n\r\n").map(|p| p.reason()),
-            Some("uri_too_long")
-        );
-        assert_eq!(
-            problem(b"HTTP/1.1 400 Bad Request\r\n\r\n").map(|p| p.reason()),
-            Some("malformed")
-        );
+    fn the_target_of_a_request_line_that_may_be_cut_off() {
+        for (line, is) in [
+            ("GET /a HTTP/1.1\r\nX: b c\r\n", "/a"),
+            ("GET /abc", "/abc"),
+            ("GET /a\r\nX: b c", "/a"),
+            ("GET\r\nX: b c", ""),
+            ("", ""),
+        ] {
+            assert_eq!(target(line.as_bytes()), is.as_bytes(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn only_automatic_errors_are_held_back() {
+        for (answer, status) in [
+            (
+                &b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\r\n"[..],
+                431,
+            ),
+            (b"HTTP/1.1 414 URI Too Long\r\n\r\n", 414),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", 400),
+        ] {
+            assert_eq!(refused_with(answer), Some(status));
+        }
         for other in [
             &b"HTTP/1.1 200 OK\r\n\r\n"[..],
             b"HTTP/1.1 100 Continue\r\n\r\n",
@@ -176,7 +236,7 @@ mod tests {
             b"HTTP/1.1 4",
             b"",
         ] {
-            assert!(problem(other).is_none());
+            assert_eq!(refused_with(other), None);
         }
     }
 }
