@@ -2,6 +2,7 @@
 //!
 //! [`TokenFlow`] starts one task for each subject token and one for each credential; nothing that one of them does delays another.
 
+pub mod caller;
 pub mod exchange;
 pub mod file;
 pub mod injection;

@@ -1,0 +1,7 @@
+//! Tokens of callers: what a person (or a program) sent to the workload, and what is got in exchange for it. A credential that names the subject
+//! token [`NAME`] has no token of its own; it gets one for each caller.
+
+pub mod token;
+
+/// The reserved name of the caller's token among a credential's subject tokens.
+pub const NAME: &str = "caller";

@@ -1,0 +1,139 @@
+//! A caller's token after the inbound side has verified it: the text for the authorization server, a digest for keys, and until when it holds.
+//! It verifies nothing itself, and is not the handle that the workload sees.
+
+use crate::token::subject::SubjectToken;
+use aws_lc_rs::digest::{SHA256, digest};
+use sidecar_runtime::clock::Clock;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// The SHA-256 of a token's text: stands for the token wherever one is looked up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// Of a token's text.
+    pub fn of(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As much as logs show of other tokens.
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}…")
+    }
+}
+
+/// A verified token of a caller. Cheap to share behind an `Arc`; `Debug` shows neither its text nor whom it is about.
+pub struct CallerToken {
+    subject: Arc<SubjectToken>,
+    digest: TokenDigest,
+    expires_at: Instant,
+    issuer: Arc<str>,
+}
+
+impl CallerToken {
+    /// From a token that has been verified. `issuer` is the configured issuer that it was verified against; `clock` turns its `exp` into an
+    /// instant. Steps of the wall clock after that do not move it: a token's life is short.
+    pub fn new(subject: Arc<SubjectToken>, issuer: Arc<str>, clock: &Clock) -> Self {
+        Self {
+            digest: TokenDigest::of(subject.expose()),
+            expires_at: clock.instant_at(subject.claims().exp),
+            issuer,
+            subject,
+        }
+    }
+
+    /// The token, for an exchanger.
+    pub const fn subject(&self) -> &Arc<SubjectToken> {
+        &self.subject
+    }
+
+    /// The digest of its text.
+    pub const fn digest(&self) -> &TokenDigest {
+        &self.digest
+    }
+
+    /// From here on it is worthless; no leeway is in it.
+    pub const fn expires_at(&self) -> Instant {
+        self.expires_at
+    }
+
+    /// Its `exp`, as time since the epoch.
+    pub fn exp(&self) -> Duration {
+        self.subject.claims().exp
+    }
+
+    /// Whether it may still be exchanged or resolved at `now`.
+    pub fn is_valid(&self, now: Instant) -> bool {
+        now < self.expires_at
+    }
+
+    /// The configured issuer that it was verified against.
+    pub const fn issuer(&self) -> &Arc<str> {
+        &self.issuer
+    }
+}
+
+impl fmt::Debug for CallerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerToken")
+            .field("digest", &self.digest)
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::token::subject::tests::jwt;
+
+    /// A caller's token that expires at `exp` (seconds since the epoch) and differs from others by `id`.
+    pub(crate) fn caller(exp: u64, id: &str, clock: &Clock) -> Arc<CallerToken> {
+        let subject = SubjectToken::parse(jwt(exp, id).as_bytes(), clock.unix_now()).unwrap();
+        Arc::new(CallerToken::new(
+            Arc::new(subject),
+            "https://issuer.example".into(),
+            clock,
+        ))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_expires_when_its_exp_comes() {
+        let clock = Clock::anchored(Duration::from_secs(1000));
+        let token = caller(1060, "a", &clock);
+        let now = Instant::now();
+        assert_eq!(token.exp(), Duration::from_secs(1060));
+        assert!(token.is_valid(now + Duration::from_millis(59_999)));
+        assert!(!token.is_valid(now + Duration::from_secs(60)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_tokens_of_one_person_differ_and_debug_shows_neither() {
+        let clock = Clock::anchored(Duration::from_secs(1000));
+        let (a, b) = (caller(1060, "a", &clock), caller(1060, "b", &clock));
+        assert_ne!(a.digest(), b.digest());
+        assert_eq!(a.digest(), caller(1060, "a", &clock).digest());
+        let shown = format!("{a:?}");
+        for part in a.subject().expose().split('.') {
+            assert!(!shown.contains(part), "{shown}");
+        }
+        assert!(!shown.contains("system:serviceaccount"), "{shown}");
+        // SHA-256("abc"), FIPS 180-4, example.
+        assert_eq!(
+            TokenDigest::of("abc").as_bytes()[..4],
+            [0xba, 0x78, 0x16, 0xbf]
+        );
+        assert_eq!(format!("{:?}", TokenDigest::of("abc")), "ba7816bf…");
+    }
+}
