@@ -22,6 +22,7 @@ const RANKS: &[(&str, u8)] = &[
     ("admission", 3),
     ("config", 4),
     ("app", 5),
+    ("doctor", 5),
     ("cli", 6),
     ("main", 7),
 ];

@@ -134,6 +134,11 @@ impl UpstreamSetup {
         self.params == other.params && self.ca_digest == other.ca_digest
     }
 
+    /// Where its pooled connections go.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// The parameters it was made from.
     pub fn params(&self) -> &UpstreamParams {
         &self.params

@@ -262,7 +262,11 @@ fn one_line(claim: &str) -> String {
         .collect()
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SubjectError> {
+/// The content of a token file, and one byte more than a token may have, so that "too large" shows. A file that is being swapped is looked at again.
+///
+/// # Errors
+/// [`SubjectError::Missing`] or [`SubjectError::Unreadable`].
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SubjectError> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -275,7 +279,6 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SubjectError> {
     }
 }
 
-/// Reads one byte more than a token may have, so that "too large" shows.
 fn read_once(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     // Opening a pipe or a device would wait.
     if !path.metadata()?.is_file() {

@@ -187,6 +187,11 @@ pub(super) fn known_aadsts(number: u64) -> Known {
             Permanent,
             "wrong cloud; set authorityHost (AZURE_AUTHORITY_HOST) to the tenant's cloud",
         ),
+        1_002_016 => known(
+            "aadsts_1002016",
+            Permanent,
+            "the authority saw TLS 1.0, 1.1 or 3DES, which the sidecar never speaks: a proxy in between opens the connection anew; take it out of the way (NO_PROXY) or update it",
+        ),
         7_000_112 => known(
             "aadsts_7000112",
             Permanent,
