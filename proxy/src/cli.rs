@@ -4,6 +4,7 @@
 use crate::{
     app,
     config::{self, Document, Overrides, Source, env::Snapshot},
+    doctor,
 };
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use std::{
@@ -15,12 +16,20 @@ use std::{
 
 /// Bad arguments or configuration (`EX_USAGE` of sysexits). Nothing was started. The other codes come from [`app::AppError::exit_code`].
 pub const EXIT_USAGE: u8 = 64;
+/// `check` found something that fails.
+const EXIT_UNWELL: u8 = 1;
+/// The system refused a thread or the like, as in [`app::AppError::exit_code`].
+const EXIT_SYSTEM: u8 = 71;
 
 /// The exit codes and what they mean, for `--help`.
 const EXIT_CODES: &[(&str, &str)] = &[
     (
         "0",
         "stopped as asked (SIGTERM, SIGINT): requests in flight finished, or their deadline passed",
+    ),
+    (
+        "1",
+        "check: a step failed; what it printed says which, why, and what mends it",
     ),
     (
         "64",
@@ -39,8 +48,28 @@ const EXIT_CODES: &[(&str, &str)] = &[
 
 /// Gives the containers of a pod access to protected upstreams while none of them holds a credential.
 #[derive(Debug, Parser)]
-#[command(name = "token-sidecar", disable_version_flag = true)]
+#[command(
+    name = "token-sidecar",
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Check the configuration, print `ok` or every error, and exit
+    #[arg(long)]
+    check: bool,
+    /// Print version and revision
+    #[arg(long, short = 'V')]
+    version: bool,
+}
+
+/// What a configuration is made of.
+#[derive(Debug, Default, clap::Args)]
+struct Settings {
     /// Configuration file, YAML or JSON
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -68,12 +97,28 @@ struct Arguments {
     /// json or text [default: json]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Check the configuration, print `ok` or every error, and exit
-    #[arg(long)]
-    check: bool,
-    /// Print version and revision
-    #[arg(long, short = 'V')]
-    version: bool,
+}
+
+/// What else the program does; without one of these it is the sidecar.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Walk the chain from the projected token to the upstreams with what the sidecar would use, and say what is wrong and what mends it
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// How to print what was found
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        output: Output,
+        /// Admin address (HOST:PORT or unix:/PATH) of the sidecar that must be running and ready [default: the configured one, if something answers there]
+        #[arg(long, value_name = "ADDR")]
+        sidecar: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Output {
+    Text,
+    Json,
 }
 
 /// Runs the sidecar from the process's own arguments and environment until it is told to stop.
@@ -110,8 +155,19 @@ pub fn run(
         out(version());
         return ExitCode::SUCCESS;
     }
-    let check = arguments.check;
-    let source = arguments.into_source();
+    match arguments.command {
+        None => serve(arguments.settings, arguments.check, env),
+        Some(Command::Check {
+            settings,
+            output,
+            sidecar,
+        }) => examine(settings, output, sidecar, env),
+    }
+}
+
+/// The sidecar itself, or no more than a look at its configuration.
+fn serve(settings: Settings, check: bool, env: &dyn Fn(&str) -> Option<String>) -> ExitCode {
+    let source = settings.into_source();
     let snapshot = Snapshot::take(env);
     let load = move || config::load(&source, &|name| snapshot.get(name));
     let config = match load() {
@@ -137,7 +193,41 @@ pub fn run(
     }
 }
 
-impl Arguments {
+/// The doctor.
+fn examine(
+    settings: Settings,
+    output: Output,
+    admin: Option<String>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> ExitCode {
+    let config = match config::load(&settings.into_source(), env) {
+        Ok(config) => config,
+        Err(errors) => {
+            err(format_args!("{errors}\n"));
+            return EXIT_USAGE.into();
+        }
+    };
+    let report = match doctor::run(&config, &doctor::Options { admin }) {
+        Ok(report) => report,
+        Err(e) => {
+            err(format_args!(
+                "token-sidecar: the system refused what the check needs to run: {e}\n"
+            ));
+            return EXIT_SYSTEM.into();
+        }
+    };
+    match output {
+        Output::Text => out(&report),
+        Output::Json => out(format_args!("{}\n", report.json())),
+    }
+    if report.ok() {
+        ExitCode::SUCCESS
+    } else {
+        EXIT_UNWELL.into()
+    }
+}
+
+impl Settings {
     fn into_source(self) -> Source {
         Source {
             document: self.config.map(Document::File),

@@ -15,7 +15,7 @@ pub use report::{Report, Status, Step};
 use crate::config::Config;
 use commands::Facts;
 use sidecar_runtime::{clock::Clock, listener::ListenAddr};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 use subject::Subject;
 
 /// How thorough to be.
@@ -23,6 +23,20 @@ use subject::Subject;
 pub struct Options {
     /// Where the running sidecar's admin port is, when it is not where the configuration says: a sidecar in another pod.
     pub admin: Option<String>,
+}
+
+/// As [`examine`], on a runtime of its own and by the system's clock.
+///
+/// # Errors
+/// When the system refuses what a runtime needs.
+pub fn run(config: &Config, options: &Options) -> io::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(examine(config, options, &Clock::system()));
+    // A resolver that hangs must not hold up the end.
+    runtime.shutdown_background();
+    Ok(report)
 }
 
 /// Walks the whole chain of a configuration. Needs a tokio runtime around it; every step has a timeout.

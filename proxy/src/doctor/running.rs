@@ -41,7 +41,7 @@ pub(super) async fn examine(admin: &str, must_run: bool) -> Vec<Step> {
                 OF,
                 "readyz",
                 format!(
-                    "no sidecar answers at {admin}; run this beside one, or give its address with --admin-address"
+                    "no sidecar answers at {admin}; run this beside one, or give its address with --sidecar"
                 ),
             )];
         }
