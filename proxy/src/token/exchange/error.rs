@@ -1,7 +1,10 @@
 //! Why an exchange failed: a bounded code for metrics, a class for the schedule, a mend for the operator, and a sanitised line of the authority's
 //! own words for the log alone. Classification only; `reply` reads the bytes.
 
+mod fault;
 mod known;
+
+pub use fault::{CallerFault, Fault};
 
 use crate::net::client::ClientError;
 use known::{known_aadsts, known_oauth, plain_status};
@@ -25,10 +28,12 @@ pub enum Class {
 pub struct ExchangeError {
     code: &'static str,
     class: Class,
+    fault: Fault,
     mend: &'static str,
     oauth: Option<&'static str>,
     status: Option<u16>,
     retry_after: Option<Duration>,
+    claims: Option<Box<str>>,
     detail: Option<Box<str>>,
 }
 
@@ -46,6 +51,7 @@ impl fmt::Debug for ExchangeError {
         f.debug_struct("ExchangeError")
             .field("code", &self.code)
             .field("class", &self.class)
+            .field("fault", &self.fault)
             .field("status", &self.status)
             .field("retry_after", &self.retry_after)
             .finish_non_exhaustive()
@@ -67,6 +73,8 @@ pub(crate) struct AuthoritySays {
     pub(crate) aadsts: Option<u64>,
     /// `suberror`.
     pub(crate) suberror: Option<String>,
+    /// `claims`: a claims challenge, checked to be a JSON object.
+    pub(crate) claims: Option<String>,
     /// `error_description`, raw.
     pub(crate) description: Option<String>,
 }
@@ -99,7 +107,10 @@ impl ExchangeError {
             "no_subject_token" => "a subject token that the credential names is not there",
             _ => "the request could not be built; check tenantId, clientId and authorityHost",
         };
-        Self::plain(code, Class::Permanent, mend)
+        Self {
+            fault: Fault::Pod,
+            ..Self::plain(code, Class::Permanent, mend)
+        }
     }
 
     /// The authority answered, but not as the specification says. `code` is bounded by `reply`.
@@ -147,10 +158,12 @@ impl ExchangeError {
         Self {
             code,
             class,
+            fault: fault::of(says, class),
             mend,
             oauth: oauth.map(|o| o.code),
             status: Some(says.status),
             retry_after: says.retry_after,
+            claims: says.claims.as_deref().map(Into::into),
             detail: sanitise(&detail),
         }
     }
@@ -159,10 +172,12 @@ impl ExchangeError {
         Self {
             code,
             class,
+            fault: Fault::Authority,
             mend,
             oauth: None,
             status: None,
             retry_after: None,
+            claims: None,
             detail: None,
         }
     }
@@ -182,6 +197,16 @@ impl ExchangeError {
     /// How to go on.
     pub const fn class(&self) -> Class {
         self.class
+    }
+
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    /// The claims challenge of the error (a JSON object), for the caller: with it, a token may be issued. Never logged.
+    pub fn claims(&self) -> Option<&str> {
+        self.claims.as_deref()
     }
 
     /// What the operator should do.

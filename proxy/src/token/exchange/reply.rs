@@ -16,6 +16,9 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// Longer lives are taken for so long: nothing issued here should outlive a month unrenewed.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// A claims challenge must fit into a header, in base64.
+const LONGEST_CLAIMS: usize = 4096;
+
 /// A reply as it came, body within the client's cap.
 #[derive(Clone, Copy)]
 pub struct RawReply<'a> {
@@ -175,6 +178,7 @@ struct ErrorBody {
     error_description: Option<Value>,
     error_codes: Option<Value>,
     suberror: Option<Value>,
+    claims: Option<Value>,
 }
 
 impl ErrorBody {
@@ -195,6 +199,7 @@ impl ErrorBody {
                 _ => "other".to_owned(),
             }),
             suberror: text(self.suberror),
+            claims: claims(self.claims),
             description,
         }
     }
@@ -203,6 +208,18 @@ impl ErrorBody {
 fn text(value: Option<Value>) -> Option<String> {
     match value {
         Some(Value::String(s)) => Some(s),
+        _ => None,
+    }
+}
+
+/// A claims challenge goes on to others: only a JSON object of a decent size does. Entra writes it as a string that holds JSON.
+fn claims(value: Option<Value>) -> Option<String> {
+    let challenge = match value? {
+        Value::String(s) if s.len() <= LONGEST_CLAIMS => serde_json::from_str(&s).ok()?,
+        other => other,
+    };
+    match challenge {
+        Value::Object(_) => Some(challenge.to_string()).filter(|s| s.len() <= LONGEST_CLAIMS),
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! Replies, good and odd; among them every recorded one in `tests/samples`.
 
-use super::super::error::Class;
+use super::super::error::{CallerFault, Class, Fault};
 use super::*;
 
 const NOW: Duration = Duration::from_secs(1_700_000_000);
@@ -82,6 +82,53 @@ fn recorded_errors_are_named_classed_and_mendable() {
         seen += 1;
     }
     assert_eq!(seen, 13);
+}
+
+#[test]
+fn errors_about_a_user_say_whose_fault_they_are_and_keep_their_claims() {
+    let text = include_str!("../../../../tests/samples/entra-errors/on-behalf-of.jsonl");
+    let mut seen = Vec::new();
+    for sample in samples(text) {
+        let status = sample["http_status"].as_u64().unwrap();
+        let body = sample["body"].to_string();
+        let e = parse_as(u16::try_from(status).unwrap(), &body, Expected::AccessToken).unwrap_err();
+        let number = sample["aadsts"].as_str().unwrap().to_owned();
+        assert_eq!(e.code(), format!("aadsts_{number}"));
+        let sent = sample["body"]["claims"].as_str();
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(e.claims().map(json), sent.map(json), "{number}");
+        assert!(!format!("{e} {e:?} {:?}", e.detail()).contains("polids"));
+        seen.push((number, e.fault()));
+    }
+    let expected = [
+        ("50079", CallerFault::Interaction),
+        ("50173", CallerFault::Token),
+        ("65001", CallerFault::Consent),
+        ("53003", CallerFault::Interaction),
+        ("500131", CallerFault::Token),
+        ("500133", CallerFault::Token),
+    ]
+    .map(|(number, fault)| (number.to_owned(), Fault::Caller(fault)));
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn claims_that_are_no_json_object_or_too_long_are_not_passed_on() {
+    let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(LONGEST_CLAIMS));
+    for (claims, kept) in [
+        (r#""{\"a\":1}""#.to_owned(), Some(r#"{"a":1}"#)),
+        (r#"{"a": 1}"#.to_owned(), Some(r#"{"a":1}"#)),
+        (r#""not json""#.to_owned(), None),
+        (r#""[1]""#.to_owned(), None),
+        ("7".to_owned(), None),
+        ("null".to_owned(), None),
+        (Value::String(long.clone()).to_string(), None),
+        (long, None),
+    ] {
+        let body = format!(r#"{{"error":"interaction_required","claims":{claims}}}"#);
+        let e = parse_as(400, &body, Expected::AccessToken).unwrap_err();
+        assert_eq!(e.claims(), kept, "{claims:.60}");
+    }
 }
 
 #[test]

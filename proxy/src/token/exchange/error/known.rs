@@ -17,6 +17,7 @@ const fn known(code: &'static str, class: Class, mend: &'static str) -> Known {
 const SECRET_FLOW: &str = "the authority expects a client secret; give the application a federated identity credential for this service account instead";
 const ENTRA_ASSERTION: &str = "the subject token is not one that this tenant accepts as a federated assertion; use the projected service-account token, or ask the tenant's administrator about its federation policy";
 const USER_ASSERTION: &str = "the assertion's signature, audience or time is not accepted; check whose token the subject token file holds, and its audience";
+const INTERACTION: &str = "the tenant's policies want a stronger sign-in of this user; their client must satisfy the claims challenge and send a new token";
 const BUSY: &str = "the authority is busy or throttles; it is asked again later";
 const SCOPE: &str = "fix `scope`: one resource that exists in the tenant, ending in /.default";
 
@@ -132,6 +133,14 @@ pub(super) fn known_aadsts(number: u64) -> Known {
         50013 => known("aadsts_50013", Permanent, USER_ASSERTION),
         500_131 => known("aadsts_500131", Permanent, USER_ASSERTION),
         500_133 => known("aadsts_500133", Permanent, USER_ASSERTION),
+        50173 => known(
+            "aadsts_50173",
+            Permanent,
+            "the user's session was revoked; they must sign in again",
+        ),
+        50074 => known("aadsts_50074", Permanent, INTERACTION),
+        50076 => known("aadsts_50076", Permanent, INTERACTION),
+        50079 => known("aadsts_50079", Permanent, INTERACTION),
         82001 => known(
             "aadsts_82001",
             Permanent,
