@@ -1,6 +1,8 @@
 //! Tokens of callers: what a person (or a program) sent to the workload, and what is got in exchange for it. A credential that names the subject
 //! token [`NAME`] has no token of its own; it gets one for each caller.
 
+pub mod handle;
+pub mod step_up;
 pub mod token;
 
 /// The reserved name of the caller's token among a credential's subject tokens.
