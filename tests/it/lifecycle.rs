@@ -345,6 +345,40 @@ async fn sigterm_lets_a_request_finish_and_refuses_new_ones() {
     );
 }
 
+/// A request that had begun to come in is answered, with the reason; the connection ends then.
+#[tokio::test]
+async fn a_request_that_comes_while_draining_is_told_so() {
+    let lab = Lab::new().await;
+    let config = lab.config() + "workers: 1\nshutdown: { delay: 0s, deadline: 30s }\n";
+    let mut sidecar = start(&lab.aks().config(config)).await;
+    sidecar.ready().await.unwrap();
+    let mut raw = Raw::connect(sidecar.listen()).await.unwrap();
+    raw.send("GET /users/1 HTTP/1.1\r\nHost: loc")
+        .await
+        .unwrap();
+    // The one worker has seen those bytes when it has answered what came after them.
+    assert_passes(&sidecar).await;
+    sidecar.process.signal(Signal::TERM).unwrap();
+    until("new connections to be refused", || {
+        std::net::TcpStream::connect(sidecar.listen()).is_err()
+    })
+    .await
+    .unwrap();
+    raw.send("alhost\r\n\r\n").await.unwrap();
+    let answer = raw.answer().await.unwrap();
+    assert_eq!(answer.status(), 503, "{}", answer.head);
+    assert_eq!(answer.headers("retry-after"), ["1"]);
+    assert_eq!(answer.headers("connection"), ["close"]);
+    assert!(
+        answer.text().contains("\"reason\":\"draining\""),
+        "{}",
+        answer.text()
+    );
+    assert!(raw.rest().await.unwrap().is_empty());
+    assert_eq!(lab.upstream.requests().len(), 1, "something left");
+    assert_eq!(sidecar.process.wait().await.unwrap().code(), Some(0));
+}
+
 #[tokio::test]
 async fn readiness_falls_before_the_listeners_close() {
     let lab = Lab::new().await;

@@ -9,6 +9,7 @@ use harness::{
     body,
     certs::{Alpn, Ca},
     client::Answer,
+    process::UPSTREAM_HOST,
     raw::{Raw, exchange},
     upstream::{
         Upstream,
@@ -125,6 +126,38 @@ async fn upstreams_that_cannot_be_reached() {
     }
     report.end();
     drop((mute, full));
+}
+
+/// Names that resolve to where no token may go; the resolver takes the old spellings of an address for names. (An address in the configuration is refused
+/// at the start.)
+#[tokio::test]
+async fn an_upstream_that_resolves_to_a_forbidden_address_is_refused() {
+    let lab = Lab::new().await;
+    for (name, address) in [
+        ("0xa9.0xfe.0xa9.0xfe", "169.254.169.254"),
+        ("169.254.257", "169.254.1.1"),
+        ("2130706433", "127.0.0.1"),
+    ] {
+        let text = config("", &[route("https://u.example", ", serverName: u.example")]);
+        let sidecar = start(&lab.aks().config(text).env(UPSTREAM_HOST, name)).await;
+        sidecar.ready().await.unwrap();
+        for client in [sidecar.client(), sidecar.client().http2()] {
+            let answer = client.get("/users/1").await.unwrap();
+            problem(&answer, 403, "address_forbidden").unwrap();
+            let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+            assert!(
+                detail.contains(name) && detail.contains(address),
+                "{detail}"
+            );
+            assert_eq!(proxy_error(&answer), "destination_ip_prohibited");
+        }
+        let metrics = sidecar.metrics().await.unwrap();
+        let rejected = [("reason", "address_forbidden")];
+        assert_eq!(
+            metrics.value("token_sidecar_rejected_total", &rejected),
+            Some(2.0)
+        );
+    }
 }
 
 #[rustfmt::skip]

@@ -49,6 +49,47 @@ async fn a_file_that_comes_later_is_waited_for() {
     }
 }
 
+/// Neither the watch nor the file can be opened for a while, nor anything else: it says so, and goes on by polling.
+#[tokio::test]
+async fn without_descriptors_for_a_watch_rotations_are_seen_by_polling() {
+    let volume = TokenVolume::unmounted(Layout::Nested).unwrap();
+    let lab = Lab::without_token(Options::default(), volume).await;
+    let mut sidecar = lab.sidecar().await;
+    sidecar.pending("pod").await.unwrap();
+    let before = sidecar.process.limit_files(Some(0)).unwrap();
+    lab.rotate();
+    let said = sidecar
+        .process
+        .logged("cannot watch the mount")
+        .await
+        .unwrap();
+    assert!(
+        said.contains("WARN")
+            && said.contains("rotations are seen by polling within 10 s")
+            && said.contains("fs.inotify.max_user_instances"),
+        "{said}"
+    );
+    assert!(sidecar.process.is_running(), "{}", sidecar.process.output());
+    sidecar.process.limit_files(before).unwrap();
+    sidecar.ready().await.unwrap();
+    assert_passes(&sidecar).await;
+    for _ in 0..2 {
+        let before = rotations(&sidecar).await;
+        lab.rotate();
+        sidecar
+            .metric("the rotation to be seen", |metrics| {
+                metrics
+                    .value("token_sidecar_subject_token_rotations_total", &[])
+                    .is_some_and(|count| count > before)
+            })
+            .await
+            .unwrap();
+    }
+    let output = sidecar.process.output();
+    assert!(!output.contains("watching the mount again"), "{output}");
+    assert_eq!(output.matches("cannot watch the mount").count(), 1);
+}
+
 #[tokio::test]
 async fn every_rotation_is_seen_in_both_layouts() {
     for layout in [Layout::Flat, Layout::Nested] {

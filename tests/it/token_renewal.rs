@@ -4,7 +4,8 @@ use crate::lab::{Lab, assert_passes, assert_unavailable, start};
 use harness::{
     authority::{Endpoint, Fault, Gate, Options},
     body,
-    wait::until,
+    client::Client,
+    wait::{eventually, until},
 };
 use http::Request;
 use std::time::Duration;
@@ -81,11 +82,49 @@ async fn a_failing_renewal_leaves_the_old_token_in_service_until_it_expires() {
         .fail_always(Endpoint::Entra, Fault::status(503));
     lab.authority.refusals().wait_for(1).await.unwrap();
     assert_passes(&sidecar).await;
-    assert_eq!(
-        sidecar.admin_get("/readyz").await.unwrap().status,
-        200,
-        "a token that is still good is good"
+    // A token that is still good is good; but that it is the last one is said, in text and in JSON, with the reason and the times.
+    let text = eventually("/readyz to name the failing renewal", || async {
+        let answer = sidecar.admin_get("/readyz").await.ok()?;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let text = answer.text();
+        text.contains("since").then_some(text)
+    })
+    .await
+    .unwrap();
+    let line = text
+        .lines()
+        .find(|l| l.starts_with("[+] credential default ready until 20"))
+        .unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        line.contains("Z; since 20")
+            && line.contains("Z: renewal fails: ")
+            && line.contains("http_5xx"),
+        "{line}"
     );
+    let request = Request::get("/readyz")
+        .header("accept", "application/json")
+        .body(body::empty())
+        .unwrap();
+    let report = Client::new(sidecar.admin()).send(request).await.unwrap();
+    let report = report.json();
+    assert_eq!(report["ready"], true, "{report}");
+    let condition = &report["conditions"][0];
+    assert_eq!(condition["name"], "credential default");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    assert!(
+        text(&condition["warning"]["reason"]).starts_with("renewal fails: "),
+        "{report}"
+    );
+    assert!(
+        text(&condition["warning"]["since"]) < text(&condition["until"]),
+        "{report}"
+    );
+    let failing = "token_sidecar_renewal_failing_since_timestamp_seconds";
+    let metrics = sidecar.metrics().await.unwrap();
+    let of_default = [("credential", "default")];
+    let since = metrics.value(failing, &of_default).unwrap();
+    let expiry = "token_sidecar_issued_token_expiry_timestamp_seconds";
+    assert!(since < metrics.value(expiry, &of_default).unwrap());
 
     // It expires: refused at once, and not passed on without its credential.
     sidecar.pending("default").await.unwrap();
@@ -113,6 +152,13 @@ async fn a_failing_renewal_leaves_the_old_token_in_service_until_it_expires() {
     lab.authority.heal(Endpoint::Entra);
     sidecar.ready().await.unwrap();
     assert_passes(&sidecar).await;
+    let healed = sidecar.admin_get("/readyz").await.unwrap().text();
+    assert!(
+        healed.contains("[+] credential default ready\n"),
+        "{healed}"
+    );
+    let metrics = sidecar.metrics().await.unwrap();
+    assert_eq!(metrics.value(failing, &[]), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

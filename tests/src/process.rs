@@ -14,7 +14,7 @@ use crate::{
     record::Record,
     wait::{LONG, TimedOut, within},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -31,6 +31,10 @@ use tokio::{
 pub const AS_SIDECAR: &str = "__token-sidecar";
 /// The first argument by which a multi-call binary becomes the MCP server.
 pub const AS_MCP_SERVER: &str = "__mcp-server";
+
+/// The variable that names a host in place of every upstream's, behind the back of the configuration's own check of hosts. It stands for a name that
+/// comes to resolve to something else after the check.
+pub const UPSTREAM_HOST: &str = "HARNESS_UPSTREAM_HOST";
 
 /// A running process.
 pub struct Process {
@@ -112,6 +116,19 @@ impl Process {
     /// When the process has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill_process(self.pid, signal)?)
+    }
+
+    /// Sets how many file descriptors it may have (its soft limit), and gives what that was. Below what it has, every further one fails with EMFILE.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub fn limit_files(&self, limit: Option<u64>) -> Result<Option<u64>> {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit {
+            current: limit,
+            maximum,
+        };
+        Ok(prlimit(Some(self.pid), Resource::Nofile, limit)?.current)
     }
 
     /// Whether it runs.

@@ -1,6 +1,7 @@
 //! Readiness: a list of named conditions, each ready or pending with a reason; never a constant "ok".
 //!
-//! Conditions that are ready for a limited time (a token that expires) turn pending by themselves when read.
+//! Conditions that are ready for a limited time (a token that expires) turn pending by themselves when read. A condition that is ready but will not
+//! stay so by itself (a token whose renewal fails) says that too: ready stays ready, with a warning.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -38,6 +39,8 @@ struct Entry {
     status: Status,
     since: Instant,
     was_ready: bool,
+    /// While ready: what threatens it, and since when something does.
+    warning: Option<(String, Instant)>,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,19 @@ pub struct ConditionReport {
     /// Why not; `None` when ready.
     pub reason: Option<String>,
     /// Since when it has been so, as time since the epoch.
+    pub since: Duration,
+    /// Until when it is ready, as time since the epoch; `None` when that is open, or it is not ready.
+    pub until: Option<Duration>,
+    /// While ready: what threatens that.
+    pub warning: Option<Warning>,
+}
+
+/// What threatens a condition that is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What is wrong.
+    pub reason: String,
+    /// Since when something has been wrong, as time since the epoch.
     pub since: Duration,
 }
 
@@ -108,6 +124,7 @@ impl Readiness {
             },
             since: Instant::now(),
             was_ready: false,
+            warning: None,
         });
         Condition {
             shared: Arc::clone(&self.shared),
@@ -164,11 +181,22 @@ impl Entry {
             Status::Ready { .. } => (None, self.since),
             Status::Pending { reason } => (Some(reason.clone()), self.since),
         };
+        let ready = reason.is_none();
+        let until = match &self.status {
+            Status::Ready { until } if ready => until.map(|at| clock.unix_at(at)),
+            _ => None,
+        };
+        let warning = self.warning.as_ref().filter(|_| ready);
         ConditionReport {
             name: self.name.clone(),
-            ready: reason.is_none(),
+            ready,
             reason,
             since: clock.unix_at(since),
+            until,
+            warning: warning.map(|(reason, since)| Warning {
+                reason: reason.clone(),
+                since: clock.unix_at(*since),
+            }),
         }
     }
 
@@ -205,6 +233,19 @@ impl Condition {
         });
     }
 
+    /// Ready as before, but this threatens it: a phrase as for [`Condition::pending`]. Stays until the condition is set anew; a further warning changes
+    /// the reason, not since when. Without effect while not ready.
+    pub fn warn(&self, reason: impl Into<String>) {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        if let Some(entry) = state.entries.iter_mut().find(|entry| entry.id == self.id)
+            && entry.is_ready(now)
+        {
+            let since = entry.warning.take().map_or(now, |(_, since)| since);
+            entry.warning = Some((reason.into(), since));
+        }
+    }
+
     fn set(&self, status: Status) {
         let now = Instant::now();
         let mut state = self.shared.lock();
@@ -213,6 +254,7 @@ impl Condition {
         };
         let was_ready = entry.is_ready(now);
         entry.status = status;
+        entry.warning = None;
         let ready = entry.is_ready(now);
         entry.was_ready |= ready;
         if ready != was_ready {
@@ -296,6 +338,34 @@ mod tests {
             readiness.report().conditions[0].since,
             Duration::from_secs(1010)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_warning_leaves_ready_what_is_ready_and_goes_with_it() {
+        let readiness = Readiness::with_clock(Clock::anchored(Duration::from_secs(1000)));
+        let token = readiness.register("t");
+        token.warn("nothing is ready yet");
+        assert_eq!(readiness.report().conditions[0].warning, None);
+        token.ready_until(Instant::now() + Duration::from_secs(60));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        token.warn("renewal fails: a");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        token.warn("renewal fails: b");
+        let report = readiness.report();
+        assert!(report.ready);
+        let condition = &report.conditions[0];
+        assert_eq!(condition.until, Some(Duration::from_secs(1060)));
+        let warning = Warning {
+            reason: "renewal fails: b".into(),
+            since: Duration::from_secs(1005),
+        };
+        assert_eq!(condition.warning, Some(warning));
+        // It ends with what it is about: the expiry, or the next token.
+        tokio::time::advance(Duration::from_secs(50)).await;
+        let condition = readiness.report().conditions.remove(0);
+        assert_eq!((condition.until, condition.warning), (None, None));
+        token.ready();
+        assert_eq!(readiness.report().conditions[0].warning, None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,6 +49,11 @@ pub const SERIES: &[Row] = &[
         "What the authority asked for with Retry-After at the last exchange; 0 when it did not.",
     ),
     (
+        "renewal_failing_since_timestamp_seconds",
+        &["credential", "error"],
+        "Since when renewals have failed, in seconds since the epoch, by what the last one failed for (an OAuth code, aadsts_NNN, what went wrong on the way, or what the subject token lacks); absent while they succeed.",
+    ),
+    (
         "token_unavailable_total",
         &["credential"],
         "Requests answered 503 because there was no valid token.",

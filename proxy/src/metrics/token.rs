@@ -22,10 +22,15 @@ pub struct TokenMetrics {
     exchanges: IntCounterVec,
     exchange_duration: HistogramVec,
     retry_after: GaugeVec,
+    failing_since: GaugeVec,
     unavailable: IntCounterVec,
     unattached: IntCounter,
     owners: Owners,
+    failing: Failing,
 }
+
+/// The error that `renewal_failing_since` shows, by credential.
+type Failing = Arc<Mutex<HashMap<String, &'static str>>>;
 
 /// Who has the children of a name. On a reload the next owner may come before the last one has gone: then they are not taken away.
 #[derive(Clone, Default)]
@@ -137,6 +142,12 @@ impl TokenMetrics {
                 "What the authority asked for with Retry-After at the last exchange; 0 when it did not.",
                 &["credential"],
             )?,
+            failing_since: gauge(
+                registry,
+                "renewal_failing_since_timestamp_seconds",
+                "Since when renewals have failed, in seconds since the epoch, by what the last one failed for (an OAuth code, aadsts_NNN, what went wrong on the way, or what the subject token lacks); absent while they succeed.",
+                &["credential", "error"],
+            )?,
             unavailable: counter(
                 registry,
                 "token_unavailable_total",
@@ -145,12 +156,27 @@ impl TokenMetrics {
             )?,
             unattached: IntCounter::with_opts(opts("unattached", "Not registered."))?,
             owners: Owners::default(),
+            failing: Failing::default(),
         })
     }
 
     /// A counter that no scrape shows.
     pub(crate) fn unattached(&self) -> IntCounter {
         self.unattached.clone()
+    }
+
+    /// Another error, or none, from here on: the child of the one before goes.
+    fn show_failing(&self, credential: &str, error: Option<&'static str>) {
+        let mut shown = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match error {
+            Some(error) => shown.insert(credential.into(), error),
+            None => shown.remove(credential),
+        };
+        if let Some(before) = before.filter(|b| Some(*b) != error) {
+            self.failing_since
+                .remove_label_values(&[credential, before])
+                .ok();
+        }
     }
 
     /// The children of one subject token.
@@ -168,6 +194,7 @@ impl TokenMetrics {
         // What an owner before issued is not in use any more.
         self.issued_expiry.remove_label_values(&[name]).ok();
         self.issued_renewed.remove_label_values(&[name]).ok();
+        self.show_failing(name, None);
         // There from the start, so that a rate has a zero to start from.
         self.exchanges.with_label_values(&[name, "success", ""]);
         let owner = self.owners.take_over(format!("credential {name}"));
@@ -253,6 +280,16 @@ impl CredentialMetrics {
             .with_label_values(name)
             .set(expiry.as_secs_f64());
         self.retry_after.set(0.0);
+        self.all.show_failing(&self.name, None);
+    }
+
+    /// There has been no success since `since` (since the epoch), lately because of `error`, one of a fixed set. Shown until the next success.
+    pub fn failing(&self, error: &'static str, since: Duration) {
+        self.all.show_failing(&self.name, Some(error));
+        self.all
+            .failing_since
+            .with_label_values(&[&*self.name, error])
+            .set(since.as_secs_f64());
     }
 
     /// An exchange failed. `error` is one of a fixed set.
@@ -283,6 +320,7 @@ impl Drop for CredentialMetrics {
             return;
         };
         let name = &*self.name;
+        self.all.show_failing(name, None);
         self.all.issued_expiry.remove_label_values(&[name]).ok();
         self.all.issued_renewed.remove_label_values(&[name]).ok();
         self.all.exchange_duration.remove_label_values(&[name]).ok();
@@ -343,6 +381,8 @@ mod tests {
         let secs = Duration::from_secs;
         credential.issued(secs(1), secs(100), secs(160));
         credential.failed(secs(1), "aadsts_700213", Some(secs(7)));
+        credential.failing("timeout", secs(101));
+        credential.failing("aadsts_700213", secs(101));
         credential.unavailable().inc();
         subject.rotated(secs(500));
         subject.failed("empty");
@@ -357,16 +397,28 @@ mod tests {
             r#"token_sidecar_exchanges_total{credential="arm",error="aadsts_700213",result="failure"} 1"#,
             r#"token_sidecar_exchange_duration_seconds_count{credential="arm"} 2"#,
             r#"token_sidecar_exchange_retry_after_seconds{credential="arm"} 7"#,
+            r#"token_sidecar_renewal_failing_since_timestamp_seconds{credential="arm",error="aadsts_700213"} 101"#,
             r#"token_sidecar_token_unavailable_total{credential="arm"} 1"#,
         ] {
             assert!(shown.contains(line), "{line}\nis not in\n{shown}");
         }
+        assert!(!shown.contains("timeout"), "{shown}");
+        credential.issued(secs(1), secs(110), secs(170));
+        assert!(!text(&registry).contains("failing"), "{}", text(&registry));
+        credential.failing("timeout", secs(111));
         // Taken over: nothing is lost when the last owner goes later.
         let next = metrics.credential("arm");
+        assert!(!text(&registry).contains("failing"));
+        next.failing("timeout", secs(120));
         drop(credential);
         let shown = text(&registry);
         assert!(shown.contains(r#"token_unavailable_total{credential="arm"} 1"#));
         assert!(!shown.contains("issued_token_expiry"), "{shown}");
+        assert!(
+            shown.contains(
+                r#"failing_since_timestamp_seconds{credential="arm",error="timeout"} 120"#
+            )
+        );
         drop((next, subject));
         let shown = text(&registry);
         assert!(!shown.contains("arm") && !shown.contains("pod"), "{shown}");

@@ -411,3 +411,7 @@ impl Drop for Open {
         self.0.idle.notify_one();
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

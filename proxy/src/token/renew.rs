@@ -253,6 +253,7 @@ impl Renewer {
         state.expires_at = Some(expires_at);
         state.expiry_told = false;
         state.claims = None;
+        state.failing_since = None;
         self.condition.ready_until(expires_at);
         info!(credential = %self.slot.name(), expires_in_seconds = issued.lifetime.as_secs(), renew_in_seconds = renew_in.as_secs(), "token issued");
     }
@@ -281,13 +282,15 @@ impl Renewer {
         });
         warn!(credential = %self.slot.name(), code = error.code(), class = ?error.class(), status = error.status(), failures = count,
             next_try_seconds = delay.as_secs_f32(), authority_says = error.detail(), "exchange failed: {error}");
+        self.metrics
+            .failing(error.code(), self.clock.unix_at(state.failing(now)));
         state.phase = Phase::Failing {
             count,
             error,
             obey_until: now + obey,
             tried,
         };
-        self.tell_pending(state, now);
+        self.tell(state, now);
     }
 
     /// The claims may be all that the authority refused. That failure does not count, and those who wait for a token wait on.
@@ -310,13 +313,15 @@ impl Renewer {
         warn!(credential = %self.slot.name(), code = error.code(), class = ?error.class(), status = error.status(),
             next_try_seconds = delay.as_secs_f32(), authority_says = error.detail(),
             "exchange with an upstream's claims failed; trying without them: {error}");
+        self.metrics
+            .failing(error.code(), self.clock.unix_at(state.failing(now)));
         state.phase = Phase::Failing {
             count: state.phase.failures(),
             error,
             obey_until: now + obey,
             tried,
         };
-        self.tell_pending(state, now);
+        self.tell(state, now);
     }
 
     fn blocked(&self, state: &mut State, reason: Blocked) {
@@ -329,26 +334,33 @@ impl Renewer {
         if !matches!(state.phase, Phase::Blocked { .. }) {
             warn!(credential = %self.slot.name(), "{reason}; no exchange is tried");
         }
+        self.metrics
+            .failing(reason.code, self.clock.unix_at(state.failing(now)));
         state.phase = Phase::Blocked {
             count: state.phase.failures(),
             reason,
         };
-        self.tell_pending(state, now);
+        self.tell(state, now);
     }
 
-    /// While a token is valid the condition stays ready; when there is none, it says why.
-    fn tell_pending(&self, state: &State, now: Instant) {
-        if self.slot.load(now).is_some() {
-            return;
-        }
+    /// While a token is valid the condition stays ready, and says what will end that; when there is none, it says why.
+    fn tell(&self, state: &State, now: Instant) {
+        let valid = self.slot.load(now).is_some();
         match &state.phase {
+            Phase::Healthy if valid => {}
             Phase::Healthy => self.condition.pending("expired; renewing"),
+            Phase::Failing { error, .. } if valid => {
+                self.condition.warn(format!("renewal fails: {error}"));
+            }
             Phase::Failing { error, .. } => {
                 let wait = state.due.saturating_duration_since(now);
                 self.condition.pending(format!(
                     "{error}; next try in {} s",
                     wait.as_secs_f64().ceil()
                 ));
+            }
+            Phase::Blocked { reason, .. } if valid => {
+                self.condition.warn(format!("renewal fails: {reason}"));
             }
             Phase::Blocked { reason, .. } => self.condition.pending(reason.to_string()),
         }
@@ -361,7 +373,7 @@ impl Renewer {
             return;
         }
         state.expiry_told = true;
-        self.tell_pending(state, now);
+        self.tell(state, now);
         if !matches!(state.phase, Phase::Healthy) {
             warn!(credential = %self.slot.name(), "token expired before it could be renewed");
         }

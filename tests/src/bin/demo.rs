@@ -4,13 +4,17 @@
 use clap::Parser;
 use harness::{
     demo::{self, DemoOptions},
-    process::{AS_MCP_SERVER, AS_SIDECAR},
+    process::{AS_MCP_SERVER, AS_SIDECAR, UPSTREAM_HOST},
 };
 use std::{
     ffi::OsString,
     io::{self, IsTerminal, Write},
     process::ExitCode,
     time::Duration,
+};
+use token_sidecar::{
+    app,
+    config::{self, ConfigErrors, Document, Source},
 };
 
 /// Watch a workload without a credential call a protected backend through the sidecar, while its token rotates.
@@ -70,7 +74,38 @@ fn run(arguments: &Arguments) -> ExitCode {
 
 /// The binaries' own entry points, given the arguments that follow the word that says which.
 fn sidecar() -> ExitCode {
-    token_sidecar::cli::run(own_arguments("token-sidecar"), &environment)
+    match environment(UPSTREAM_HOST) {
+        Some(host) => sidecar_to(&host),
+        None => token_sidecar::cli::run(own_arguments("token-sidecar"), &environment),
+    }
+}
+
+/// The sidecar with every upstream at `host`; a configuration file must be the last argument.
+fn sidecar_to(host: &str) -> ExitCode {
+    let source = Source {
+        document: std::env::args_os()
+            .next_back()
+            .map(|file| Document::File(file.into())),
+        ..Source::default()
+    };
+    let host = host.to_owned();
+    let load = move || {
+        let mut config = config::load(&source, &environment)?;
+        for route in &mut config.request.routes {
+            route.upstream.host.clone_from(&host);
+        }
+        Ok(config)
+    };
+    let outcome = load()
+        .map_err(|errors: ConfigErrors| errors.to_string())
+        .and_then(|config| app::run(config, Box::new(load)).map_err(|error| error.to_string()));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(io::stderr(), "token-sidecar: {error}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn mcp_server() -> ExitCode {

@@ -22,13 +22,21 @@ pub(super) fn asks_for_json(accept: &HeaderValue) -> bool {
     })
 }
 
-/// One line a condition, `[+] name ready` or `[-] name pending: reason`, and the verdict.
+/// One line a condition, `[+] name ready` or `[-] name pending: reason`, and the verdict. What is ready under threat: `[+] name ready until T; since S:
+/// reason`.
 pub(super) fn conditions_text(verdict: &str, ok: bool, report: &Report) -> String {
     let mut text = String::new();
     for condition in &report.conditions {
         let name = one_line(&condition.name);
         match &condition.reason {
-            None => line(&mut text, format_args!("[+] {name} ready")),
+            None => {
+                let until = condition.until.filter(|_| condition.warning.is_some());
+                let until = until.map_or_else(String::new, |t| format!(" until {}", rfc3339(t)));
+                let warning = condition.warning.as_ref().map_or_else(String::new, |w| {
+                    format!("; since {}: {}", rfc3339(w.since), one_line(&w.reason))
+                });
+                line(&mut text, format_args!("[+] {name} ready{until}{warning}"));
+            }
             Some(reason) => line(
                 &mut text,
                 format_args!("[-] {name} pending: {}", one_line(reason)),
@@ -46,7 +54,8 @@ pub(super) fn conditions_text(verdict: &str, ok: bool, report: &Report) -> Strin
     text
 }
 
-/// `{"ready":false,"draining":false,"conditions":[{"name":…,"ready":…,"reason":…,"since":…}]}`; the first key is `verdict`.
+/// `{"ready":false,"draining":false,"conditions":[{"name":…,"ready":…,"reason":…,"since":…,"until":…,"warning":{"reason":…,"since":…}}]}`; the first
+/// key is `verdict`.
 pub(super) fn conditions_json(verdict: &str, ok: bool, report: &Report) -> Value {
     let conditions: Vec<Value> = report
         .conditions
@@ -57,6 +66,11 @@ pub(super) fn conditions_json(verdict: &str, ok: bool, report: &Report) -> Value
                 "ready": condition.ready,
                 "reason": condition.reason,
                 "since": rfc3339(condition.since),
+                "until": condition.until.map(rfc3339),
+                "warning": condition.warning.as_ref().map(|w| json!({
+                    "reason": w.reason,
+                    "since": rfc3339(w.since),
+                })),
             })
         })
         .collect();
@@ -135,9 +149,40 @@ mod tests {
                 ready: false,
                 reason: Some("x\n[+] b ready".into()),
                 since: std::time::Duration::ZERO,
+                until: None,
+                warning: None,
             }],
         };
         let text = conditions_text("ready", false, &report);
         assert_eq!(text, "[-] a pending: x [+] b ready\nnot ready\n");
+    }
+
+    #[test]
+    fn a_warning_is_said_with_its_time_and_the_end_of_being_ready() {
+        let seconds = std::time::Duration::from_secs;
+        let report = Report {
+            ready: true,
+            draining: false,
+            conditions: vec![crate::readiness::ConditionReport {
+                name: "a".into(),
+                ready: true,
+                reason: None,
+                since: seconds(0),
+                until: Some(seconds(90)),
+                warning: Some(crate::readiness::Warning {
+                    reason: "renewal fails:\n[-] no".into(),
+                    since: seconds(30),
+                }),
+            }],
+        };
+        assert_eq!(
+            conditions_text("ready", true, &report),
+            "[+] a ready until 1970-01-01T00:01:30.000Z; since 1970-01-01T00:00:30.000Z: renewal fails: [-] no\nready\n"
+        );
+        let json = conditions_json("ready", true, &report);
+        let condition = &json["conditions"][0];
+        assert_eq!(condition["until"], "1970-01-01T00:01:30.000Z");
+        assert_eq!(condition["warning"]["since"], "1970-01-01T00:00:30.000Z");
+        assert_eq!(condition["warning"]["reason"], "renewal fails:\n[-] no");
     }
 }

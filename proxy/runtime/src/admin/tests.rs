@@ -66,8 +66,7 @@ async fn readyz_speaks_json_when_asked() {
     let mut body: Value = serde_json::from_str(&body).unwrap();
     let since = body["conditions"][0]["since"].take();
     assert!(since.as_str().unwrap().ends_with('Z'), "{since}");
-    let condition =
-        json!({ "name": "credential arm", "ready": false, "reason": "starting", "since": null });
+    let condition = json!({ "name": "credential arm", "ready": false, "reason": "starting", "since": null, "until": null, "warning": null });
     let expected = json!({ "ready": false, "draining": false, "conditions": [condition] });
     assert_eq!((status, body), (503, expected));
     token.ready();

@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) serial: Option<Serial>,
     pub(super) claims: Option<Claims>,
     pub(super) attempts: u64,
+    /// Since when there has been no success.
+    pub(super) failing_since: Option<Instant>,
 }
 
 /// A claims challenge that the next exchange answers. An upstream wrote it: it may be nonsense, and must not stand in the way for long.
@@ -62,7 +64,13 @@ impl State {
             serial: None,
             claims: None,
             attempts: 0,
+            failing_since: None,
         }
+    }
+
+    /// Something failed: since when that has been so.
+    pub(super) fn failing(&mut self, now: Instant) -> Instant {
+        *self.failing_since.get_or_insert(now)
     }
 
     /// Forgets the claims that a failed exchange carried when they may be what was refused, or have been carried often enough. True when it is

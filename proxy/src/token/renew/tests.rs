@@ -15,7 +15,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use prometheus::Registry;
-use sidecar_runtime::readiness::Readiness;
+use sidecar_runtime::readiness::{ConditionReport, Readiness};
 use std::{
     collections::VecDeque,
     sync::{Mutex, atomic::AtomicBool, atomic::Ordering},
@@ -252,6 +252,15 @@ impl Bench {
 
     fn calls(&self) -> Vec<Call> {
         self.script.0.calls.lock().unwrap().clone()
+    }
+
+    /// The credential as /readyz has it.
+    fn condition(&self) -> ConditionReport {
+        let conditions = self.readiness.report().conditions;
+        conditions
+            .into_iter()
+            .find(|c| c.name == "credential arm")
+            .unwrap()
     }
 
     fn always(&self, answer: impl Fn() -> Answer + Send + 'static) {

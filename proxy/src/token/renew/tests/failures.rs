@@ -32,6 +32,57 @@ async fn when_renewal_fails_the_old_token_serves_until_it_expires_and_not_longer
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_the_old_token_serves_the_failing_renewal_is_named_and_dated() {
+    let bench = Bench::with_subject([Answer::Token {
+        lifetime: secs(3600),
+        refresh_in: Some(secs(600)),
+    }]);
+    bench.always(|| refuse(400, "unauthorized_client", Some(700_016), None));
+    sleep(secs(60)).await;
+    assert_eq!(bench.condition().warning, None);
+    sleep(secs(1740)).await;
+    let condition = bench.condition();
+    assert!(condition.ready);
+    let expiry = condition.until.unwrap() - START;
+    assert!(expiry > secs(3590) && expiry <= secs(3600), "{expiry:?}");
+    let warning = condition.warning.unwrap();
+    assert!(
+        warning
+            .reason
+            .starts_with("renewal fails: unauthorized_client aadsts_700016: "),
+        "{}",
+        warning.reason
+    );
+    let since = warning.since - START;
+    assert!(since >= secs(540) && since <= secs(661), "{since:?}");
+    let shown = format!(
+        r#"renewal_failing_since_timestamp_seconds{{credential="arm",error="aadsts_700016"}} {}"#,
+        warning.since.as_secs()
+    );
+    assert!(
+        bench.metrics().contains(&shown),
+        "{shown}\n{}",
+        bench.metrics()
+    );
+    // Another reason, the same since; without a subject token, too.
+    bench.subject.send_replace(None);
+    sleep(secs(400)).await;
+    let other = bench.condition().warning.unwrap();
+    assert!(
+        other.reason.contains("subject_token_missing"),
+        "{}",
+        other.reason
+    );
+    assert_eq!(other.since, warning.since);
+    // The next token ends it.
+    bench.always(|| life(3600));
+    bench.rotate("b");
+    sleep(secs(120)).await;
+    assert_eq!(bench.condition().warning, None);
+    assert!(!bench.metrics().contains("renewal_failing"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn transient_failures_back_off() {
     let bench = Bench::with_subject([]);
     bench.always(|| refuse(500, "server_error", None, None));

@@ -1,0 +1,119 @@
+//! What cannot be brought about from outside: a peer off loopback on a loopback listener (by a forwarding rule of the node, say). Real sockets; the
+//! worker and the peer's address are made by hand.
+
+use super::*;
+use crate::request::{params::Limits, params::RequestParams, route::RouteTable};
+use sidecar_runtime::listener::{PeerAddr, Stream};
+use std::net::SocketAddr;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::LocalSet,
+};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn params(allow_remote_peers: bool) -> RequestParams {
+    RequestParams {
+        listeners: vec![],
+        routes: vec![],
+        limits: Limits {
+            max_connections: 10,
+            max_requests: 10,
+            max_header_bytes: 8192,
+            max_header_fields: 100,
+            max_uri_bytes: 1024,
+            header_read_timeout: Duration::from_secs(60),
+            keep_alive_timeout: Duration::from_secs(60),
+        },
+        allowed_hosts: vec![],
+        allow_remote_peers,
+        allowed_origins: vec![],
+    }
+}
+
+/// A worker without routes, and its one listener.
+fn worker(allow_remote_peers: bool) -> (Rc<Worker>, Rc<Listening>) {
+    let worker = Worker {
+        workers: 1,
+        timers: Timers::default(),
+        metrics: RequestMetrics::register(&prometheus::Registry::new()).unwrap(),
+        via: HeaderValue::from_static("1.1 test"),
+        in_flight: Cell::new(0),
+        draining: Cell::new(false),
+        id: 0,
+        connections: Arc::default(),
+        open: Cell::new(0),
+        idle: Notify::new(),
+        table: RefCell::default(),
+        listening: RefCell::default(),
+    };
+    let table = ListenerTable {
+        routes: RouteTable::new(vec![]),
+        params: Arc::new(params(allow_remote_peers)),
+    };
+    let listening = Listening {
+        table: RefCell::new(Rc::new(table)),
+        port: None,
+        closing: Cell::new(false),
+        closed: Notify::new(),
+    };
+    (Rc::new(worker), Rc::new(listening))
+}
+
+/// A connection that is served as one of `peer`.
+async fn connect(worker: &Rc<Worker>, listening: &Rc<Listening>, peer: &str) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let peer = PeerAddr::Tcp(peer.parse::<SocketAddr>().unwrap());
+    drop(tokio::task::spawn_local(conn::serve(
+        Rc::clone(worker),
+        Rc::clone(listening),
+        Stream::Tcp(server),
+        peer,
+    )));
+    client
+}
+
+async fn answer(client: &mut TcpStream) -> String {
+    let mut seen = vec![0; 4096];
+    let mut len = 0;
+    // The last member of every problem's body.
+    while !seen[..len].ends_with(b"}") {
+        let n = client.read(&mut seen[len..]).await.unwrap();
+        assert!(n > 0, "{}", String::from_utf8_lossy(&seen[..len]));
+        len += n;
+    }
+    String::from_utf8_lossy(&seen[..len]).into_owned()
+}
+
+#[tokio::test]
+async fn peers_off_loopback_are_refused_unless_allowed() {
+    for (peer, allowed, status, reason) in [
+        ("10.9.8.7:1234", false, 403, "foreign_peer"),
+        ("[fd00::1]:1234", false, 403, "foreign_peer"),
+        ("[::ffff:10.9.8.7]:1234", false, 403, "foreign_peer"),
+        ("10.9.8.7:1234", true, 404, "no_route"),
+        ("127.0.0.9:1234", false, 404, "no_route"),
+        ("[::1]:1234", false, 404, "no_route"),
+        ("[::ffff:127.0.0.1]:1234", false, 404, "no_route"),
+    ] {
+        LocalSet::new()
+            .run_until(async {
+                let (worker, listening) = worker(allowed);
+                let mut client = connect(&worker, &listening, peer).await;
+                client.write_all(GET).await.unwrap();
+                let said = answer(&mut client).await;
+                assert!(
+                    said.starts_with(&format!("HTTP/1.1 {status} "))
+                        && said.contains("application/problem+json")
+                        && said.contains(&format!("\"reason\":\"{reason}\"")),
+                    "{peer}: {said}"
+                );
+            })
+            .await;
+    }
+}
