@@ -36,7 +36,7 @@ pub struct CredentialParams {
 }
 
 /// The grants. Each has its own exchanger.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum GrantParams {
     /// Entra: client_credentials with the subject token as client assertion (RFC 7523 section 2.2).
     EntraClientAssertion(EntraClientAssertionParams),
@@ -73,7 +73,7 @@ impl GrantParams {
     }
 
     /// Without what only says how the authority is reached and trusted, and where the secret that proves the client lies.
-    fn decisive(&self) -> Self {
+    pub(crate) fn decisive(&self) -> Self {
         let mut grant = self.clone();
         match &mut grant {
             Self::EntraClientAssertion(p) => p.authority = AuthorityParams::default(),
@@ -96,7 +96,7 @@ impl GrantParams {
 }
 
 /// Parameters of Entra's client-assertion request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EntraClientAssertionParams {
     /// `https://login.microsoftonline.com` or another cloud's; never a path; https, or http on loopback.
     pub authority_host: Url,
@@ -113,7 +113,7 @@ pub struct EntraClientAssertionParams {
 }
 
 /// Parameters of an RFC 8693 request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TokenExchangeParams {
     /// https, or http on loopback.
     pub token_endpoint: Url,
@@ -140,7 +140,7 @@ pub struct TokenExchangeParams {
 }
 
 /// The actor token of a delegation (RFC 8693 section 2.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ActorTokenParams {
     /// Name of the subject token whose content is sent as `actor_token`.
     pub subject_token: Arc<str>,
@@ -149,7 +149,7 @@ pub struct ActorTokenParams {
 }
 
 /// Client authentication at a token endpoint (RFC 6749 section 2.3, RFC 7523 section 2.2). Secrets are only ever file paths.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClientAuthentication {
     /// None; `client_id` is sent when given (public client).
     None {
@@ -180,7 +180,7 @@ pub enum ClientAuthentication {
 }
 
 /// How an authority is reached and trusted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct AuthorityParams {
     /// PEM file with roots to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
