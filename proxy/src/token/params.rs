@@ -72,6 +72,14 @@ impl GrantParams {
         names
     }
 
+    /// The authorization server that is asked: what works or fails as one.
+    pub const fn authority(&self) -> &Url {
+        match self {
+            Self::EntraClientAssertion(p) => &p.authority_host,
+            Self::TokenExchange(p) => &p.token_endpoint,
+        }
+    }
+
     /// Without what only says how the authority is reached and trusted, and where the secret that proves the client lies.
     pub(crate) fn decisive(&self) -> Self {
         let mut grant = self.clone();
