@@ -46,7 +46,12 @@ pub enum Answer {
 struct Head {
     method: Method,
     uri: Uri,
+    /// Stripped, and without what is put on for the upstream.
     headers: HeaderMap,
+    /// The same, with room for more, for the first attempt.
+    first: Option<HeaderMap>,
+    /// The protocol to offer.
+    upgrade: Option<HeaderValue>,
 }
 
 /// One request's context.
@@ -84,19 +89,14 @@ impl Exchange<'_> {
             idle: route.params.timeouts.idle,
             response_header: route.params.timeouts.response_header,
         });
-        let mut headers = parts.headers;
-        strip::request(&mut headers, &route.strip_request);
-        inject::via(&mut headers, self.conn.via());
-        headers.insert(header::HOST, route.upstream.setup().host().clone());
-        let (protocol, workload) = on_upgrade.unzip();
-        if let Some(protocol) = protocol {
-            upgrade::offer(&mut headers, protocol);
-        }
-        parts.extensions.clear();
+        strip::request(&mut parts.headers, &route.strip_request);
+        let (upgrade, workload) = on_upgrade.unzip();
         let mut head = Head {
             method: parts.method,
             uri: parts.uri,
-            headers,
+            headers: parts.headers.clone(),
+            first: Some(parts.headers),
+            upgrade,
         };
         let result = self
             .attempts(&mut head, body, replay.as_ref(), workload)
@@ -269,11 +269,14 @@ impl Exchange<'_> {
         http2: bool,
     ) -> Request<RequestBody> {
         let setup = self.route.upstream.setup();
+        let mut headers = head.first.take().unwrap_or_else(|| head.headers.clone());
+        inject::via(&mut headers, self.conn.via());
+        self.grant.inject(&mut headers, token);
+        if let Some(protocol) = &head.upgrade {
+            upgrade::offer(&mut headers, protocol.clone());
+        }
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
-        // Into the map that is kept, which has room: the copy that is sent is made to measure and would have to grow.
-        self.grant.inject(&mut head.headers, token);
-        let mut headers = head.headers.clone();
         if !http2
             && matches!(request.body(), RequestBody::Live(..))
             && !headers.contains_key(header::CONTENT_LENGTH)
@@ -292,11 +295,15 @@ impl Exchange<'_> {
             target.path_and_query = Some(self.path(&head.uri));
             *request.version_mut() = Version::HTTP_2;
             *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
-        } else if self.route.params.upstream.base_path.is_empty() && head.uri.authority().is_none()
-        {
-            *request.uri_mut() = head.uri.clone();
         } else {
-            *request.uri_mut() = self.path(&head.uri).into();
+            headers.insert(header::HOST, setup.host().clone());
+            *request.uri_mut() = if self.route.params.upstream.base_path.is_empty()
+                && head.uri.authority().is_none()
+            {
+                head.uri.clone()
+            } else {
+                self.path(&head.uri).into()
+            };
         }
         *request.headers_mut() = headers;
         request

@@ -3,12 +3,13 @@
 
 use super::{params::Limits, respond::Problem};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts};
+use std::borrow::Cow;
 
 /// Where a request says it wants to go.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Destination {
+pub struct Destination<'a> {
     /// Lower-case host without port and without brackets.
-    pub host: Host,
+    pub host: Cow<'a, str>,
     /// The request was in absolute form over HTTP/1.1: we are used as a forward proxy.
     pub absolute: bool,
     /// The port that was named.
@@ -21,50 +22,30 @@ pub struct Destination {
     pub upgrade: bool,
 }
 
-/// A lower-case host. Nearly all are short: those never touch the heap.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Host {
-    len: u8,
-    bytes: [u8; Self::MAX],
-}
+/// The longest DNS name has 253 characters; what is longer is no host of ours.
+const MAX_HOST: usize = 254;
 
-impl std::fmt::Debug for Host {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.as_str().fmt(f)
+/// A host as it is compared: lower-case and without brackets. Nearly all come like that.
+fn canonical(host: &str) -> Result<Cow<'_, str>, Problem> {
+    let host = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
+    if host.len() > MAX_HOST {
+        return Err(Problem::malformed("the Host is too long"));
     }
-}
-
-impl Host {
-    /// The longest DNS name has 253 characters; what is longer is no host of ours.
-    const MAX: usize = 254;
-
-    fn new(host: &str) -> Option<Self> {
-        let host = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
-        let mut bytes = [0; Self::MAX];
-        let place = bytes.get_mut(..host.len())?;
-        place.copy_from_slice(host.as_bytes());
-        place.make_ascii_lowercase();
-        Some(Self {
-            len: u8::try_from(host.len()).ok()?,
-            bytes,
-        })
-    }
-
-    /// The host.
-    pub fn as_str(&self) -> &str {
-        // Made from a `str` by ASCII lower-casing alone, so it is one still.
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
-    }
+    Ok(if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        host.to_ascii_lowercase().into()
+    } else {
+        host.into()
+    })
 }
 
 /// Checks the request line, framing and sizes; finds the destination.
 ///
 /// # Errors
 /// The answer to give.
-pub fn check(parts: &Parts, limits: &Limits) -> Result<Destination, Problem> {
+pub fn check<'a>(parts: &'a Parts, limits: &Limits) -> Result<Destination<'a>, Problem> {
     match parts.method {
         Method::CONNECT => {
             return Err(Problem::method_not_supported(
@@ -142,12 +123,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn destination(
-    uri: &Uri,
+fn destination<'a>(
+    uri: &'a Uri,
     version: Version,
-    fields: &Fields<'_>,
+    fields: &Fields<'a>,
     limits: &Limits,
-) -> Result<Destination, Problem> {
+) -> Result<Destination<'a>, Problem> {
     let path = uri.path_and_query().map_or("", |p| p.as_str());
     if path.len() > limits.max_uri_bytes {
         return Err(Problem::uri_too_long());
@@ -201,9 +182,8 @@ fn destination(
         // HTTP/1.0 may leave it out. No browser does, so there is no rebinding to fear.
         (None, None) => ("localhost", None),
     };
-    let host = Host::new(name).ok_or(Problem::malformed("the Host is too long"))?;
     Ok(Destination {
-        host,
+        host: canonical(name)?,
         absolute,
         port,
         browser: fields.browser,

@@ -31,7 +31,7 @@ fn of(
     fields: &[(&str, &str)],
 ) -> Result<(String, bool), u16> {
     check(&parts(method, uri, version, fields), &limits())
-        .map(|d| (d.host.as_str().to_owned(), d.absolute))
+        .map(|d| (d.host.into_owned(), d.absolute))
         .map_err(|p| p.status().as_u16())
 }
 

@@ -115,7 +115,7 @@ fn admit(conn: &Conn, parts: &Parts) -> Result<(Rc<Route>, bool), Problem> {
     if destination.browser {
         guard::check_origin(&parts.headers, &params.allowed_origins)?;
     }
-    let host = destination.host.as_str();
+    let host = &*destination.host;
     let named = table.routes.names_host(host);
     if !named && !guard::is_own_host(host, &params.allowed_hosts) {
         // Asked to forward to a place that no route names, a proxy has no route; called by a name that is not ours, it was reached by a trick.
@@ -164,7 +164,7 @@ fn admit(conn: &Conn, parts: &Parts) -> Result<(Rc<Route>, bool), Problem> {
 fn is_forwardable(
     conn: &Conn,
     route: &Route,
-    destination: &guard::Destination,
+    destination: &guard::Destination<'_>,
     named: bool,
 ) -> bool {
     let port = destination.port.unwrap_or(80);

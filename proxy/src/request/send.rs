@@ -65,7 +65,7 @@ async fn h1(
         let over = lease.drive(cx).is_ready();
         match response.as_mut().poll(&mut quiet) {
             Poll::Ready(result) => Poll::Ready(Ok(result)),
-            // hyper resolves what waits when a connection ends; should it not, no request may hang.
+            // What waits is resolved when a connection ends; should it not be, no request may hang.
             Poll::Pending if over => Poll::Ready(Err(SendError::Closed { reused })),
             Poll::Pending if deadline.poll_due(cx) => Poll::Ready(Err(SendError::Timeout)),
             Poll::Pending => Poll::Pending,

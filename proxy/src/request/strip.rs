@@ -48,29 +48,14 @@ fn accepts_trailers(te: &http::HeaderValue) -> bool {
 
 /// Returns whether the message accepted trailers.
 fn strip(headers: &mut HeaderMap, configured: &[HeaderName], way: Way) -> bool {
-    // Most messages carry none or one of these: passes over the names that are there are cheaper than asking for each name that might be.
+    // One pass over the names that are there is cheaper than asking for each name that might be. Few messages carry more than a few of them.
+    let mut found = headers.keys().filter(|n| is_doomed(n, way)).cloned();
+    let few: [Option<HeaderName>; 3] = std::array::from_fn(|_| found.next());
+    let more: Vec<HeaderName> = found.collect();
     let mut trailers = false;
-    for _ in 0..FEW {
-        let Some(name) = headers.keys().find(|n| is_doomed(n, way)).cloned() else {
-            return finish(headers, configured, trailers);
-        };
-        trailers |= strip_one(headers, &name);
-    }
-    let many: Vec<HeaderName> = headers
-        .keys()
-        .filter(|n| is_doomed(n, way))
-        .cloned()
-        .collect();
-    for name in &many {
+    for name in few.iter().flatten().chain(&more) {
         trailers |= strip_one(headers, name);
     }
-    finish(headers, configured, trailers)
-}
-
-/// So many are taken out pass by pass.
-const FEW: usize = 4;
-
-fn finish(headers: &mut HeaderMap, configured: &[HeaderName], trailers: bool) -> bool {
     for name in configured {
         headers.remove(name);
     }

@@ -239,7 +239,7 @@ impl Upstream {
         &self.setup
     }
 
-    /// An idle connection, if there is a live one.
+    /// An idle connection, if there is one. The upstream may have closed it since: then the request comes back unsent.
     pub fn idle(self: &Rc<Self>) -> Option<Checkout> {
         loop {
             let mut idle = self.idle.borrow_mut();
@@ -247,7 +247,7 @@ impl Upstream {
                 break;
             };
             drop(idle);
-            if connection.is_usable() {
+            if connection.is_ready() || connection.is_usable() {
                 return Some(Checkout::H1(H1Lease::new(
                     connection,
                     Rc::clone(self),

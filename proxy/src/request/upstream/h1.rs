@@ -18,8 +18,7 @@ use std::{
 /// A connection and its two ends.
 pub struct H1Connection {
     sender: SendRequest<RequestBody>,
-    driver: Connection<TokioIo<Stream>, RequestBody>,
-    over: bool,
+    driver: Driver,
     waker: Mutable,
     _open: Open,
 }
@@ -33,32 +32,45 @@ impl H1Connection {
         let (sender, driver) = http1::Builder::new().handshake(io).await?;
         Ok(Self {
             sender,
-            driver,
-            over: false,
+            driver: Driver(Some(driver)),
             waker: Mutable::default(),
             _open: open,
         })
     }
 
+    /// Whether a request could be sent now, as far as was seen when the last one ended. Sending looks at the socket before it writes: should the
+    /// upstream have closed it meanwhile, or sent what nobody asked for, the request comes back unsent.
+    pub fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
     /// Whether a request could be sent now. Looks at the socket's readiness, without waiting and without waking anybody.
     pub fn is_usable(&mut self) -> bool {
-        let driving = self.poll_driver(&mut Context::from_waker(Waker::noop()));
+        let driving = self.driver.poll(&mut Context::from_waker(Waker::noop()));
         driving.is_pending() && self.sender.is_ready()
     }
 
     fn drive(&mut self, cx: &Context<'_>) -> Poll<()> {
         let waker = self.waker.of(cx.waker());
-        self.poll_driver(&mut Context::from_waker(&waker))
+        self.driver.poll(&mut Context::from_waker(waker))
     }
+}
 
-    fn poll_driver(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.over {
+/// hyper's connection, until it is over.
+struct Driver(Option<Connection<TokioIo<Stream>, RequestBody>>);
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = &mut self.0 else {
             return Poll::Ready(());
-        }
-        let polled = Pin::new(&mut self.driver).poll(cx);
-        self.over = polled.is_ready();
+        };
         // How it ended reaches whoever waits for the response, through the response.
-        polled.map(|_| ())
+        let polled = Pin::new(connection).poll(cx).map(|_| ());
+        if polled.is_ready() {
+            // A request that it never took up goes back to whoever sent it when it is dropped.
+            self.0 = None;
+        }
+        polled
     }
 }
 
@@ -98,10 +110,9 @@ impl H1Lease {
     /// mid-response is how a request is cancelled.
     pub fn give_back(&mut self) {
         if let Some(mut connection) = self.connection.take()
-            && !connection.over
             && !connection.sender.is_closed()
             // A request whose body is still going out is not over, even if its response is.
-            && (self.bodiless || connection.is_usable())
+            && (self.bodiless || connection.is_ready() || connection.is_usable())
         {
             connection.waker.mute();
             self.upstream.put_back(connection);
@@ -136,22 +147,20 @@ impl Wake for Relay {
 
 impl Mutable {
     /// A waker that wakes `task`.
-    fn of(&mut self, task: &Waker) -> Waker {
-        match &self.current {
-            Some((relay, waker)) if relay.task.will_wake(task) => {
-                relay.muted.store(false, Relaxed);
-                waker.clone()
-            }
+    fn of(&mut self, task: &Waker) -> &Waker {
+        let (relay, waker) = match self.current.take() {
+            Some(current) if current.0.task.will_wake(task) => self.current.insert(current),
             _ => {
                 let relay = Arc::new(Relay {
                     task: task.clone(),
                     muted: AtomicBool::new(false),
                 });
                 let waker = Waker::from(Arc::clone(&relay));
-                self.current = Some((relay, waker.clone()));
-                waker
+                self.current.insert((relay, waker))
             }
-        }
+        };
+        relay.muted.store(false, Relaxed);
+        waker
     }
 
     /// Wakes nobody until it is asked for again.
