@@ -370,10 +370,9 @@ impl ResponseBody {
         }
     }
 
-    /// The same body, ending the request's accounting when it ends.
-    pub fn counted(mut self, in_flight: InFlight) -> Self {
+    /// Ends the request's accounting when this body ends.
+    pub fn count(&mut self, in_flight: InFlight) {
         self.in_flight = Some(in_flight);
-        self
     }
 }
 

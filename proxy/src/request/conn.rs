@@ -5,7 +5,7 @@
 mod socket;
 
 use super::{
-    body::{BodyError, ResponseBody},
+    body::BodyError,
     handle::handle,
     params::Limits,
     respond::Problem,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::metrics::request::RequestMetrics;
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::HeaderValue;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -27,7 +27,6 @@ use sidecar_runtime::listener::{PeerAddr, Stream};
 use socket::{Flags, Io};
 use std::{
     cell::Cell,
-    convert::Infallible,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
@@ -274,8 +273,7 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
         service_fn(move |request: http::Request<Incoming>| {
             phase.set(Phase::Request);
             flags.serving.store(true, Relaxed);
-            let answer = handle(Rc::clone(&conn), Rc::clone(&deadline), request);
-            async move { Ok::<Response<ResponseBody>, Infallible>(answer.await) }
+            handle(Rc::clone(&conn), Rc::clone(&deadline), request)
         })
     };
     let mut builder = http1::Builder::new();
@@ -390,8 +388,7 @@ async fn serve_h2(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) {
             // Streams live side by side: each has a deadline of its own.
             let own = Rc::new(conn.worker.timers.deadline());
             streams.0.set(Some(Rc::clone(&own)));
-            let answer = handle(Rc::clone(&conn), own, request);
-            async move { Ok::<Response<ResponseBody>, Infallible>(answer.await) }
+            handle(Rc::clone(&conn), own, request)
         })
     };
     let hyper = http2::Builder::new(streams)

@@ -20,8 +20,8 @@ use crate::{
     token::slot::{Injectable, Rejection},
 };
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
-    request::Parts, uri,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts,
+    uri,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{rc::Rc, sync::Arc};
@@ -43,12 +43,10 @@ pub enum Answer {
 }
 
 /// What a request is made of, kept so that it can be sent again.
-struct Head {
-    method: Method,
-    uri: Uri,
-    /// Stripped, and without what is put on for the upstream.
-    headers: HeaderMap,
-    /// The same, with room for more, for the first attempt.
+struct Head<'a> {
+    /// As it came, but stripped; without what is put on for the upstream.
+    kept: &'a Parts,
+    /// The kept headers once more, in the map that they came in, which has room for what is put on: for the first attempt.
     first: Option<HeaderMap>,
     /// The protocol to offer.
     upgrade: Option<HeaderValue>,
@@ -69,18 +67,18 @@ pub struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Sends the request and brings back the answer.
+    /// Sends the request and brings back the answer. What is left of the headers in `parts` is what was stripped of them.
     ///
     /// # Errors
-    /// The answer to give instead; it is logged already.
+    /// The answer to give instead.
     pub async fn run(
         &self,
-        mut parts: Parts,
+        parts: &mut Parts,
         body: Incoming,
         on_upgrade: Option<(HeaderValue, OnUpgrade)>,
     ) -> Result<Answer, Problem> {
         let route = &**self.route;
-        let (body, replay) = RequestBody::new(body, || BodyRules {
+        let (mut body, replay) = RequestBody::new(body, || BodyRules {
             keep: route.params.replay_buffer,
             limit: route.params.max_request_body,
             strip: Arc::clone(&route.strip_request),
@@ -89,32 +87,15 @@ impl Exchange<'_> {
             idle: route.params.timeouts.idle,
             response_header: route.params.timeouts.response_header,
         });
+        let replay = replay.as_ref();
         strip::request(&mut parts.headers, &route.strip_request);
+        let copy = parts.headers.clone();
         let (upgrade, workload) = on_upgrade.unzip();
         let mut head = Head {
-            method: parts.method,
-            uri: parts.uri,
-            headers: parts.headers.clone(),
-            first: Some(parts.headers),
+            first: Some(std::mem::replace(&mut parts.headers, copy)),
+            kept: parts,
             upgrade,
         };
-        let result = self
-            .attempts(&mut head, body, replay.as_ref(), workload)
-            .await;
-        if let Err(problem) = &result {
-            self.log(problem, head.headers.get("traceparent"));
-        }
-        result
-    }
-
-    async fn attempts(
-        &self,
-        head: &mut Head,
-        mut body: RequestBody,
-        replay: Option<&Replayable>,
-        workload: Option<OnUpgrade>,
-    ) -> Result<Answer, Problem> {
-        let route = &**self.route;
         let mut token = self.token(self.started).await?;
         let mut rejected = false;
         let mut resent = false;
@@ -125,7 +106,7 @@ impl Exchange<'_> {
                 .checkout(workload.is_some(), resent, &mut token)
                 .await?;
             let http2 = matches!(checkout, Outgoing::Pooled(Checkout::H2(_)));
-            let request = self.request(head, body, &token, http2);
+            let request = self.request(&mut head, body, &token, http2);
             let body_is_out = replay.is_none_or(Replayable::ended);
             self.deadline.arm(if body_is_out {
                 route.params.timeouts.response_header
@@ -133,13 +114,18 @@ impl Exchange<'_> {
                 route.params.timeouts.idle
             });
             let sent = match checkout {
-                Outgoing::Pooled(checkout) => send::send(checkout, request, self.deadline).await,
+                Outgoing::Pooled(Checkout::H1(lease)) => {
+                    send::h1(lease, request, self.deadline).await
+                }
+                Outgoing::Pooled(Checkout::H2(lease)) => {
+                    send::h2(lease, request, self.deadline).await
+                }
                 Outgoing::Dedicated(sender) => sender.send(request, self.deadline).await,
             };
             let (response, lease) = match sent {
                 Ok(received) => received,
                 Err(error) => {
-                    body = self.again(error, head, replay, &mut resent)?;
+                    body = self.again(error, &head, replay, &mut resent)?;
                     continue;
                 }
             };
@@ -175,7 +161,8 @@ impl Exchange<'_> {
         }
     }
 
-    fn log(&self, problem: &Problem, traceparent: Option<&HeaderValue>) {
+    /// Logs that the request came to this, at most once a second for a route.
+    pub fn log(&self, problem: &Problem, traceparent: Option<&HeaderValue>) {
         let Some(suppressed) = self.route.log.pass(Instant::now()) else {
             return;
         };
@@ -263,20 +250,21 @@ impl Exchange<'_> {
 
     fn request(
         &self,
-        head: &mut Head,
+        head: &mut Head<'_>,
         body: RequestBody,
         token: &Injectable,
         http2: bool,
     ) -> Request<RequestBody> {
         let setup = self.route.upstream.setup();
-        let mut headers = head.first.take().unwrap_or_else(|| head.headers.clone());
+        let kept = head.kept;
+        let mut headers = head.first.take().unwrap_or_else(|| kept.headers.clone());
         inject::via(&mut headers, self.conn.via());
-        self.grant.inject(&mut headers, token);
         if let Some(protocol) = &head.upgrade {
             upgrade::offer(&mut headers, protocol.clone());
         }
+        self.grant.inject(&mut headers, token);
         let mut request = Request::new(body);
-        *request.method_mut() = head.method.clone();
+        *request.method_mut() = kept.method.clone();
         if !http2
             && matches!(request.body(), RequestBody::Live(..))
             && !headers.contains_key(header::CONTENT_LENGTH)
@@ -292,17 +280,17 @@ impl Exchange<'_> {
             let mut target = uri::Parts::default();
             target.scheme = Some(setup.scheme().clone());
             target.authority = Some(setup.authority().clone());
-            target.path_and_query = Some(self.path(&head.uri));
+            target.path_and_query = Some(self.path(&kept.uri));
             *request.version_mut() = Version::HTTP_2;
             *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
         } else {
             headers.insert(header::HOST, setup.host().clone());
             *request.uri_mut() = if self.route.params.upstream.base_path.is_empty()
-                && head.uri.authority().is_none()
+                && kept.uri.authority().is_none()
             {
-                head.uri.clone()
+                kept.uri.clone()
             } else {
-                self.path(&head.uri).into()
+                self.path(&kept.uri).into()
             };
         }
         *request.headers_mut() = headers;
@@ -327,7 +315,7 @@ impl Exchange<'_> {
     fn again(
         &self,
         error: SendError,
-        head: &Head,
+        head: &Head<'_>,
         replay: Option<&Replayable>,
         resent: &mut bool,
     ) -> Result<RequestBody, Problem> {
@@ -339,7 +327,7 @@ impl Exchange<'_> {
                     return Ok(body);
                 }
             }
-            SendError::Closed { reused: true } if first && head.method.is_idempotent() => {
+            SendError::Closed { reused: true } if first && head.kept.method.is_idempotent() => {
                 if let Some(body) = body_again(replay) {
                     return Ok(body);
                 }
@@ -432,19 +420,19 @@ impl Exchange<'_> {
                 upstream,
             };
         }
-        let (mut parts, incoming) = response.into_parts();
-        strip::response(&mut parts.headers, &route.strip_response);
-        parts.extensions.clear();
+        strip::response(response.headers_mut(), &route.strip_response);
+        response.extensions_mut().clear();
         // What the upstream spoke is the upstream's business.
-        parts.version = Version::HTTP_11;
-        let body = ResponseBody::upstream(
-            incoming,
-            lease,
-            Arc::clone(&route.strip_response),
-            Rc::clone(self.deadline),
-            route.params.timeouts.idle,
-        );
-        Answer::Response(Response::from_parts(parts, body))
+        *response.version_mut() = Version::HTTP_11;
+        Answer::Response(response.map(|incoming| {
+            ResponseBody::upstream(
+                incoming,
+                lease,
+                Arc::clone(&route.strip_response),
+                Rc::clone(self.deadline),
+                route.params.timeouts.idle,
+            )
+        }))
     }
 }
 

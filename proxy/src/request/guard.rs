@@ -194,42 +194,40 @@ fn destination<'a>(
 
 /// The two of `host[:port]`.
 fn host_of(authority: &str) -> Result<(&str, Option<u16>), Problem> {
-    const BAD: Problem = Problem::malformed("the Host (or :authority) is not host[:port]");
-    if authority.contains('@') {
-        return Err(Problem::malformed(
-            "user information is not allowed in a request target or Host",
-        ));
-    }
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let end = rest.find(']').ok_or(BAD)?;
-            (&authority[..end + 2], &authority[end + 2..])
-        }
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
-    let port = match port {
-        "" | ":" => None,
-        port => {
-            let digits = port
-                .strip_prefix(':')
-                .filter(|p| p.bytes().all(|b| b.is_ascii_digit()))
-                .ok_or(BAD)?;
-            Some(digits.parse().map_err(|_| BAD)?)
-        }
-    };
-    if host.is_empty() {
-        return Err(BAD);
-    }
     // What is no registered name and no address must not reach a comparison.
-    let bracketed = host.starts_with('[');
-    if !host.bytes().all(|b| {
-        b.is_ascii_alphanumeric()
-            || matches!(b, b'-' | b'.' | b'_')
-            || bracketed && matches!(b, b'[' | b']' | b':')
-    }) {
-        return Err(BAD);
+    let end = match authority.strip_prefix('[') {
+        Some(rest) => rest
+            .bytes()
+            .position(|b| b != b':' && !is_host_byte(b))
+            .filter(|end| rest.as_bytes()[*end] == b']')
+            .map_or(0, |end| end + 2),
+        None => authority
+            .bytes()
+            .position(|b| !is_host_byte(b))
+            .unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(end);
+    let port = match port {
+        "" | ":" => Some(None),
+        port => port
+            .strip_prefix(':')
+            .filter(|p| p.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|p| p.parse().ok())
+            .map(Some),
+    };
+    match port {
+        Some(port) if !host.is_empty() => Ok((host, port)),
+        _ if authority.contains('@') => Err(Problem::malformed(
+            "user information is not allowed in a request target or Host",
+        )),
+        _ => Err(Problem::malformed(
+            "the Host (or :authority) is not host[:port]",
+        )),
     }
-    Ok((host, port))
+}
+
+fn is_host_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')
 }
 
 /// Whether the host is one that a listener may always be called by.

@@ -15,28 +15,28 @@ use crate::metrics::request::MethodLabel;
 use http::{HeaderMap, Request, Response, Version, header, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use std::{rc::Rc, time::Duration};
+use std::{convert::Infallible, rc::Rc, time::Duration};
 use tokio::time::Instant;
 
 /// How long a workload may take to read a refusal.
 const REFUSAL_READ: Duration = Duration::from_secs(30);
 
-/// Answers one request. `deadline` is this request's alone while it lasts.
+/// Answers one request; never fails, but services return a `Result`. `deadline` is this request's alone while it lasts.
 pub async fn handle(
     conn: Rc<Conn>,
     deadline: Rc<Deadline>,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Result<Response<ResponseBody>, Infallible> {
     let started = Instant::now();
     deadline.disarm();
     let http2 = request.version() >= Version::HTTP_2;
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     conn.note_body(!body.is_end_stream());
     let (route, upgrade) = match admit(&conn, &parts) {
         Ok(admitted) => admitted,
         Err(problem) => {
             deadline.arm(REFUSAL_READ);
-            return refuse(&conn, &problem, None, http2);
+            return Ok(refuse(&conn, &problem, None, http2));
         }
     };
     let method = MethodLabel::from(&parts.method);
@@ -54,7 +54,9 @@ pub async fn handle(
     let grant = match route.access.admit(&parts) {
         Ok(grant) => grant,
         Err(problem) => {
-            return give_up(&conn, &deadline, &route, method, in_flight, &problem, http2);
+            return Ok(give_up(
+                &conn, &deadline, &route, method, in_flight, &problem, http2,
+            ));
         }
     };
     let exchange = Exchange {
@@ -64,10 +66,11 @@ pub async fn handle(
         deadline: &deadline,
         started,
     };
-    match exchange.run(parts, body, on_upgrade).await {
-        Ok(Answer::Response(response)) => {
+    Ok(match exchange.run(&mut parts, body, on_upgrade).await {
+        Ok(Answer::Response(mut response)) => {
             route.shard.count(method, response.status());
-            response.map(|body| body.counted(in_flight))
+            response.body_mut().count(in_flight);
+            response
         }
         Ok(Answer::Switched {
             response,
@@ -81,8 +84,11 @@ pub async fn handle(
             )));
             response
         }
-        Err(problem) => give_up(&conn, &deadline, &route, method, in_flight, &problem, http2),
-    }
+        Err(problem) => {
+            exchange.log(&problem, parts.headers.get("traceparent"));
+            give_up(&conn, &deadline, &route, method, in_flight, &problem, http2)
+        }
+    })
 }
 
 /// Our own answer to a request that a route took.
@@ -98,7 +104,9 @@ fn give_up(
     // It may have fired; from here on it watches over the workload's reading of our answer.
     deadline.arm(REFUSAL_READ);
     route.shard.count(method, problem.status());
-    refuse(conn, problem, Some(route), http2).map(|body| body.counted(in_flight))
+    let mut response = refuse(conn, problem, Some(route), http2);
+    response.body_mut().count(in_flight);
+    response
 }
 
 /// The route, and whether the request carries `Upgrade`.

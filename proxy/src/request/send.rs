@@ -4,7 +4,7 @@
 use super::{
     body::{Lease, RequestBody},
     timer::Deadline,
-    upstream::{Checkout, h1::H1Lease, h2::H2Lease},
+    upstream::{h1::H1Lease, h2::H2Lease},
 };
 use http::{Request, Response};
 use http_body::Body as _;
@@ -33,66 +33,69 @@ pub enum SendError {
     Protocol(hyper::Error),
 }
 
-/// Sends and waits.
+/// The response up to the end of its header section, and the connection that its body comes by.
+type Sent = Result<(Response<Incoming>, Lease), SendError>;
+
+/// Sends over HTTP/1.1 and waits.
 ///
 /// # Errors
 /// [`SendError`]; the connection is closed then.
-pub async fn send(
-    checkout: Checkout,
-    request: Request<RequestBody>,
-    deadline: &Deadline,
-) -> Result<(Response<Incoming>, Lease), SendError> {
-    match checkout {
-        Checkout::H1(lease) => h1(lease, request, deadline).await,
-        Checkout::H2(lease) => h2(lease, request, deadline).await,
-    }
-}
-
-async fn h1(
+// No `async fn`: its arguments would be moved twice more, and a request is large.
+pub fn h1(
     mut lease: H1Lease,
     request: Request<RequestBody>,
     deadline: &Deadline,
-) -> Result<(Response<Incoming>, Lease), SendError> {
+) -> impl Future<Output = Sent> {
     let reused = lease.reused;
     lease.bodiless = request.body().is_end_stream();
-    let Some(sender) = lease.sender() else {
-        return Err(SendError::NotSent(Box::new(request)));
+    let sending = match lease.sender() {
+        Some(sender) => Ok(sender.try_send_request(request)),
+        None => Err(SendError::NotSent(Box::new(request))),
     };
-    let mut response = pin!(sender.try_send_request(request));
-    let mut quiet = Context::from_waker(Waker::noop());
-    let result = poll_fn(|cx| {
-        // Only driving the connection can make the response ready, so only the connection needs our waker.
-        let over = lease.drive(cx).is_ready();
-        match response.as_mut().poll(&mut quiet) {
-            Poll::Ready(result) => Poll::Ready(Ok(result)),
-            // What waits is resolved when a connection ends; should it not be, no request may hang.
-            Poll::Pending if over => Poll::Ready(Err(SendError::Closed { reused })),
-            Poll::Pending if deadline.poll_due(cx) => Poll::Ready(Err(SendError::Timeout)),
-            Poll::Pending => Poll::Pending,
+    async move {
+        let mut response = pin!(sending?);
+        let mut quiet = Context::from_waker(Waker::noop());
+        let result = poll_fn(|cx| {
+            // Only driving the connection can make the response ready, so only the connection needs our waker.
+            let over = lease.drive(cx).is_ready();
+            match response.as_mut().poll(&mut quiet) {
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
+                // What waits is resolved when a connection ends; should it not be, no request may hang.
+                Poll::Pending if over => Poll::Ready(Err(SendError::Closed { reused })),
+                Poll::Pending if deadline.poll_due(cx) => Poll::Ready(Err(SendError::Timeout)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await?;
+        match result {
+            Ok(response) => Ok((response, Lease::H1(lease))),
+            Err(error) => Err(classify(error, reused)),
         }
-    })
-    .await?;
-    match result {
-        Ok(response) => Ok((response, Lease::H1(lease))),
-        Err(error) => Err(classify(error, reused)),
     }
 }
 
-async fn h2(
+/// Sends over HTTP/2 and waits.
+///
+/// # Errors
+/// [`SendError`]; the stream is reset then.
+pub fn h2(
     mut lease: H2Lease,
     request: Request<RequestBody>,
     deadline: &Deadline,
-) -> Result<(Response<Incoming>, Lease), SendError> {
-    let mut response = pin!(lease.sender.try_send_request(request));
-    let result = poll_fn(|cx| match response.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(Ok(result)),
-        Poll::Pending if deadline.poll_due(cx) => Poll::Ready(Err(SendError::Timeout)),
-        Poll::Pending => Poll::Pending,
-    })
-    .await?;
-    match result {
-        Ok(response) => Ok((response, Lease::H2(lease))),
-        Err(error) => Err(classify(error, true)),
+) -> impl Future<Output = Sent> {
+    let sending = lease.sender.try_send_request(request);
+    async move {
+        let mut response = pin!(sending);
+        let result = poll_fn(|cx| match response.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Ok(result)),
+            Poll::Pending if deadline.poll_due(cx) => Poll::Ready(Err(SendError::Timeout)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
+        match result {
+            Ok(response) => Ok((response, Lease::H2(lease))),
+            Err(error) => Err(classify(error, true)),
+        }
     }
 }
 

@@ -8,10 +8,7 @@ use hyper_util::rt::TokioIo;
 use std::{
     pin::Pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -19,7 +16,7 @@ use std::{
 pub struct H1Connection {
     sender: SendRequest<RequestBody>,
     driver: Driver,
-    waker: Mutable,
+    waker: Relayed,
     _open: Open,
 }
 
@@ -33,7 +30,7 @@ impl H1Connection {
         Ok(Self {
             sender,
             driver: Driver(Some(driver)),
-            waker: Mutable::default(),
+            waker: Relayed::default(),
             _open: open,
         })
     }
@@ -51,7 +48,7 @@ impl H1Connection {
     }
 
     fn drive(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let waker = self.waker.of(cx.waker());
+        let waker = self.waker.to(cx.waker());
         self.driver.poll(&mut Context::from_waker(waker))
     }
 }
@@ -120,17 +117,21 @@ impl H1Lease {
     }
 }
 
-/// The waker that a connection is driven with: the one of the task that uses it, until the connection is given back. What hyper leaves behind of a
-/// finished response wakes the driver once more when it is dropped; that must not cost the task a turn.
-#[derive(Default)]
-struct Mutable {
-    /// Who is woken, and the same as a waker.
-    current: Option<(Arc<Relay>, Waker)>,
+/// The waker that a connection is driven with, always the same one: it wakes the task that uses the connection, until the connection is given back.
+/// What hyper leaves behind of a finished response wakes the driver once more when it is dropped; that must not cost the task a turn.
+struct Relayed {
+    relay: Arc<Relay>,
+    waker: Waker,
 }
 
-struct Relay {
-    task: Waker,
-    muted: AtomicBool,
+/// Who is woken. A lock that is never waited for: only one thread ever looks, but wakers must be fit for several.
+#[derive(Default)]
+struct Relay(Mutex<Option<Waker>>);
+
+impl Relay {
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Wake for Relay {
@@ -139,34 +140,35 @@ impl Wake for Relay {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.muted.load(Relaxed) {
-            self.task.wake_by_ref();
+        if let Some(task) = &*self.task() {
+            task.wake_by_ref();
         }
     }
 }
 
-impl Mutable {
-    /// A waker that wakes `task`.
-    fn of(&mut self, task: &Waker) -> &Waker {
-        let (relay, waker) = match self.current.take() {
-            Some(current) if current.0.task.will_wake(task) => self.current.insert(current),
-            _ => {
-                let relay = Arc::new(Relay {
-                    task: task.clone(),
-                    muted: AtomicBool::new(false),
-                });
-                let waker = Waker::from(Arc::clone(&relay));
-                self.current.insert((relay, waker))
-            }
-        };
-        relay.muted.store(false, Relaxed);
-        waker
+impl Default for Relayed {
+    fn default() -> Self {
+        let relay = Arc::<Relay>::default();
+        Self {
+            waker: Arc::clone(&relay).into(),
+            relay,
+        }
+    }
+}
+
+impl Relayed {
+    /// The waker, which wakes `task` from now on.
+    fn to(&self, task: &Waker) -> &Waker {
+        let mut current = self.relay.task();
+        if !current.as_ref().is_some_and(|c| c.will_wake(task)) {
+            *current = Some(task.clone());
+        }
+        &self.waker
     }
 
-    /// Wakes nobody until it is asked for again.
+    /// Wakes nobody until it is told whom.
     fn mute(&self) {
-        if let Some((relay, _)) = &self.current {
-            relay.muted.store(true, Relaxed);
-        }
+        let task = self.relay.task().take();
+        drop(task);
     }
 }
