@@ -4,6 +4,7 @@ pub mod access;
 pub mod body;
 pub mod challenge;
 pub mod conn;
+pub mod crowd;
 pub mod exchange;
 pub mod guard;
 pub mod handle;

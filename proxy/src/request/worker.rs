@@ -3,6 +3,7 @@
 
 use super::{
     conn,
+    crowd::Crowd,
     table::{ListenerTable, Plan, Table},
     timer::Timers,
 };
@@ -53,6 +54,7 @@ pub struct Worker {
     connections: Arc<AtomicUsize>,
     /// Of this one.
     open: Cell<usize>,
+    crowd: RefCell<Crowd>,
     idle: Notify,
     table: RefCell<Table>,
     listening: RefCell<HashMap<ListenAddr, Rc<Listening>>>,
@@ -164,6 +166,7 @@ impl Workers {
                     id,
                     connections,
                     open: Cell::new(0),
+                    crowd: RefCell::default(),
                     idle: Notify::new(),
                     table: RefCell::default(),
                     listening: RefCell::default(),
@@ -292,6 +295,9 @@ impl Worker {
                 _ = sweep.tick() => {
                     heartbeat.beat();
                     self.table.borrow().sweep(Instant::now());
+                    if self.crowd.borrow_mut().is_gone(self.open.get()) {
+                        sidecar_allocator::give_back();
+                    }
                 }
             }
         }
@@ -400,6 +406,7 @@ struct Open(Rc<Worker>);
 impl Open {
     fn new(worker: &Rc<Worker>) -> Self {
         worker.open.set(worker.open.get() + 1);
+        worker.crowd.borrow_mut().grew(worker.open.get());
         Self(Rc::clone(worker))
     }
 }
