@@ -30,6 +30,8 @@ mod request_headers;
 #[cfg(test)]
 mod request_lab;
 #[cfg(test)]
+mod request_memory;
+#[cfg(test)]
 mod request_metrics;
 #[cfg(test)]
 mod request_pool;

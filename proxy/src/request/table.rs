@@ -3,13 +3,18 @@
 
 use super::{
     access::Access,
-    params::{ListenAddr, RequestParams, RouteParams},
+    params::{ListenAddr, RequestParams, RouteParams, UpstreamParams},
     route::{Matcher, RouteTable},
     upstream::{SetupError, Upstream, UpstreamSetup},
 };
 use crate::metrics::request::{RequestMetrics, RouteShard};
 use http::HeaderName;
-use std::{cell::Cell, collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    collections::{HashMap, hash_map::Entry},
+    rc::Rc,
+    sync::Arc,
+};
 use tokio::time::Instant;
 
 /// What every worker needs to build its table: checked and loaded once, on the control thread.
@@ -50,17 +55,20 @@ impl Prepared {
     /// # Errors
     /// [`PlanError`], for the first route that cannot be served.
     pub fn new(params: RequestParams) -> Result<Self, PlanError> {
-        let mut setups: Vec<Arc<UpstreamSetup>> = vec![];
+        // Routes to one upstream share its connections.
+        let mut known: HashMap<&UpstreamParams, Arc<UpstreamSetup>> = HashMap::new();
+        let mut setups = Vec::with_capacity(params.routes.len());
         for route in &params.routes {
-            let setup = match setups.iter().find(|s| *s.params() == route.upstream) {
-                // Routes to one upstream share its connections.
-                Some(known) => Arc::clone(known),
-                None => Arc::new(
-                    UpstreamSetup::new(route.upstream.clone()).map_err(|source| PlanError {
-                        route: Arc::clone(&route.name),
-                        source,
-                    })?,
-                ),
+            let setup = match known.entry(&route.upstream) {
+                Entry::Occupied(known) => Arc::clone(known.get()),
+                Entry::Vacant(new) => {
+                    let setup =
+                        UpstreamSetup::new(route.upstream.clone()).map_err(|source| PlanError {
+                            route: Arc::clone(&route.name),
+                            source,
+                        })?;
+                    Arc::clone(new.insert(Arc::new(setup)))
+                }
             };
             setups.push(setup);
         }
@@ -153,25 +161,30 @@ impl Table {
     pub fn new(plan: &Plan, worker: usize, metrics: &RequestMetrics, before: &Self) -> Self {
         let mut table = Self::default();
         let mut routes: HashMap<ListenAddr, Vec<(Matcher, bool, Rc<Route>)>> = HashMap::new();
+        let mut before: HashMap<&UpstreamParams, &Rc<Upstream>> = before
+            .upstreams
+            .iter()
+            .map(|upstream| (upstream.setup().params(), upstream))
+            .collect();
+        // By setup: a plan has one for each upstream.
+        let mut upstreams: HashMap<*const UpstreamSetup, Rc<Upstream>> = HashMap::new();
         for route in plan.routes.iter() {
             let shard = metrics.shard(&route.params.name, worker);
-            let known = table
-                .upstreams
-                .iter()
-                .find(|u| Arc::ptr_eq(u.setup(), &route.upstream));
-            let kept = || {
-                before
-                    .upstreams
-                    .iter()
-                    .find(|u| u.setup().is_same(&route.upstream))
+            let upstream = match upstreams.entry(Arc::as_ptr(&route.upstream)) {
+                Entry::Occupied(known) => Rc::clone(known.get()),
+                Entry::Vacant(new) => {
+                    let params = route.upstream.params();
+                    let kept = before
+                        .get(params)
+                        .is_some_and(|u| u.setup().is_same(&route.upstream))
+                        .then(|| before.remove(params))
+                        .flatten();
+                    Rc::clone(new.insert(match kept {
+                        Some(kept) => Rc::clone(kept),
+                        None => Upstream::new(Arc::clone(&route.upstream)),
+                    }))
+                }
             };
-            let upstream = match known.or_else(kept) {
-                Some(upstream) => Rc::clone(upstream),
-                None => Upstream::new(Arc::clone(&route.upstream)),
-            };
-            if !table.upstreams.iter().any(|u| Rc::ptr_eq(u, &upstream)) {
-                table.upstreams.push(Rc::clone(&upstream));
-            }
             let params = Arc::clone(&route.params);
             let matcher = Matcher {
                 host: params.host.clone(),
@@ -204,11 +217,10 @@ impl Table {
                 }),
             );
         }
-        for upstream in &before.upstreams {
-            if !table.upstreams.iter().any(|u| Rc::ptr_eq(u, upstream)) {
-                upstream.retire();
-            }
+        for upstream in before.values() {
+            upstream.retire();
         }
+        table.upstreams = upstreams.into_values().collect();
         table
     }
 

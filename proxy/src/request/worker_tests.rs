@@ -44,6 +44,7 @@ fn worker(allow_remote_peers: bool) -> (Rc<Worker>, Rc<Listening>) {
         id: 0,
         connections: Arc::default(),
         open: Cell::new(0),
+        crowd: RefCell::default(),
         idle: Notify::new(),
         table: RefCell::default(),
         listening: RefCell::default(),
