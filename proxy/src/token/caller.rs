@@ -2,6 +2,8 @@
 //! token [`NAME`] has no token of its own; it gets one for each caller.
 
 pub mod breaker;
+pub mod cache;
+pub mod flight;
 pub mod handle;
 pub mod key;
 pub mod step_up;

@@ -1,6 +1,9 @@
 //! What the token flow needs to know, already checked. Built by `config`; no parsing in here.
 
-use super::injection::Injection;
+use super::{
+    caller::{self, cache::CacheLimits},
+    injection::Injection,
+};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
 
@@ -33,6 +36,8 @@ pub struct CredentialParams {
     pub injection: Arc<Injection>,
     /// The longest that one exchange may take, connection included.
     pub exchange_timeout: Duration,
+    /// What its cache may hold, when it gets a token for each caller.
+    pub caller_cache: CacheLimits,
 }
 
 /// The grants. Each has its own exchanger.
@@ -70,6 +75,11 @@ impl GrantParams {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// Whether it gets a token for each caller, with the caller's own: then there is no token before a caller comes.
+    pub fn is_for_callers(&self) -> bool {
+        self.subject_tokens().iter().any(|name| ***name == *caller::NAME)
     }
 
     /// The authorization server that is asked: what works or fails as one.

@@ -434,7 +434,7 @@ impl Drop for Gone {
 }
 
 /// Until when a token is used. Its life began when the request was sent.
-fn usable_until(issued: &IssuedToken, sent_at: Instant) -> Instant {
+pub(super) fn usable_until(issued: &IssuedToken, sent_at: Instant) -> Instant {
     let usable = issued.lifetime - SKEW.min(issued.lifetime / 10);
     sent_at.checked_add(usable).unwrap_or(sent_at)
 }

@@ -2,6 +2,7 @@
 //!
 //! This is all that the request flow sees of the token flow. Nothing here talks to an authority.
 
+use super::exchange::error::CallerFault;
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use std::{
@@ -50,6 +51,19 @@ pub struct Unavailable {
     pub retry_after: Duration,
     /// A bounded code: `not_yet_issued`, an OAuth error, `aadsts_700213`, `timeout`, `connect`, …
     pub reason: Arc<str>,
+    /// When it is the caller's to mend.
+    pub refusal: Option<Arc<Refusal>>,
+}
+
+/// The authority will not issue a token for this caller, who must do something about it. Nothing in here is secret from the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the caller must do.
+    pub fault: CallerFault,
+    /// The failure's bounded code.
+    pub code: &'static str,
+    /// The authority's claims challenge, JSON.
+    pub claims: Option<String>,
 }
 
 /// What came of telling a slot that an upstream rejected its token.
@@ -72,6 +86,14 @@ pub enum Activity {
         until: Instant,
         /// The failure's code.
         reason: Arc<str>,
+    },
+    /// The last exchange was refused for reasons that lie with the caller. Told at once to all who wait; whoever comes later may find the next
+    /// exchange under way.
+    Refused {
+        /// The next exchange is not before.
+        until: Instant,
+        /// Why.
+        refusal: Arc<Refusal>,
     },
     /// Nothing can be exchanged: there is no usable subject token.
     Blocked {
@@ -144,6 +166,21 @@ impl Slot {
             .map(|c| c.injectable.clone())
     }
 
+    /// When the current token expires, if there is one that has not at `now`.
+    pub fn expires_at(&self, now: Instant) -> Option<Instant> {
+        let current = self.current.load();
+        current.as_ref().map(|c| c.expires_at).filter(|at| now < *at)
+    }
+
+    /// Whether, after a failure, the next exchange is not before some moment after `now`.
+    pub fn is_waiting_out(&self, now: Instant) -> bool {
+        match &*self.activity.borrow() {
+            Activity::BackingOff { until, .. } | Activity::Refused { until, .. } => now < *until,
+            Activity::Blocked { .. } | Activity::Stopped => true,
+            Activity::Working => false,
+        }
+    }
+
     /// As [`Slot::load`], but when an exchange is under way or about to start, waits for its end, at the longest until `deadline`.
     /// Wakes the renewer when there is no token.
     ///
@@ -163,11 +200,7 @@ impl Slot {
             return Rejection::Replacing;
         };
         // A token that cannot be replaced now is better than none: other upstreams may still take it.
-        let failing = match &*self.activity.borrow() {
-            Activity::BackingOff { until, .. } => now < *until,
-            Activity::Blocked { .. } | Activity::Stopped => true,
-            Activity::Working => false,
-        };
+        let failing = self.is_waiting_out(now);
         let quiet = rejections
             .last_seen
             .is_none_or(|seen| now.saturating_duration_since(seen) >= HOLD_MAX);
@@ -226,12 +259,21 @@ impl Slot {
                     return Err(Unavailable {
                         retry_after: until - now,
                         reason,
+                        refusal: None,
+                    });
+                }
+                Activity::Refused { until, refusal } => {
+                    return Err(Unavailable {
+                        retry_after: until.saturating_duration_since(now).max(SOON),
+                        reason: refusal.code.into(),
+                        refusal: Some(refusal),
                     });
                 }
                 Activity::Blocked { reason } => {
                     return Err(Unavailable {
                         retry_after: SOON,
                         reason,
+                        refusal: None,
                     });
                 }
                 Activity::Stopped => return Err(Self::unavailable("credential_removed")),
@@ -249,6 +291,7 @@ impl Slot {
         Unavailable {
             retry_after: SOON,
             reason: reason.into(),
+            refusal: None,
         }
     }
 }
@@ -286,6 +329,11 @@ impl Slot {
     /// The rejection that has not been acted on yet, if any.
     pub fn take_rejected(&self) -> Option<Rejected> {
         self.rejections().pending.take()
+    }
+
+    /// Of the token stored last; zero when there was none.
+    pub fn last_serial(&self) -> Serial {
+        self.serials.load(Ordering::Relaxed)
     }
 
     fn rejections(&self) -> MutexGuard<'_, Rejections> {
