@@ -17,6 +17,10 @@ use crate::{
     metrics::token::{CredentialMetrics, TokenMetrics},
     net::client::SetupError,
 };
+use caller::{
+    cache::CallerCache,
+    running::{Breakers, RunningCaller},
+};
 use exchange::Exchanger;
 use file::{SubjectFile, SubjectSource};
 use injection::Injection;
@@ -69,6 +73,15 @@ pub struct TokenFlow {
     seed: u64,
     subjects: HashMap<Arc<str>, RunningSubject>,
     credentials: HashMap<Arc<str>, RunningCredential>,
+    callers: HashMap<Arc<str>, CallerCredential>,
+    breakers: Breakers,
+}
+
+/// A credential that gets a token for each caller.
+struct CallerCredential {
+    params: CredentialParams,
+    subjects: Vec<SubjectTokenParams>,
+    running: RunningCaller,
 }
 
 struct RunningSubject {
@@ -115,6 +128,8 @@ impl TokenFlow {
             seed: fastrand::u64(..),
             subjects: HashMap::new(),
             credentials: HashMap::new(),
+            callers: HashMap::new(),
+            breakers: Breakers::default(),
         };
         flow.apply(params)?;
         Ok(flow)
@@ -131,13 +146,13 @@ impl TokenFlow {
         // All that can fail comes before anything is touched.
         for credential in params.credentials {
             let subjects = resolve(&credential, &params.subject_tokens)?;
-            let running = self.credentials.get(&credential.name);
+            let running = self.running(&credential.name);
             let unchanged =
-                running.is_some_and(|r| r.params == credential && r.subjects == subjects);
+                running.is_some_and(|(params, used)| *params == credential && *used == subjects);
             if unchanged
-                || running.is_some_and(|r| {
-                    r.params.injection == credential.injection
-                        && r.params.grant.issues_the_same(&credential.grant)
+                || running.is_some_and(|(params, _)| {
+                    params.injection == credential.injection
+                        && params.grant.issues_the_same(&credential.grant)
                 })
             {
                 keep.push(Arc::clone(&credential.name));
@@ -150,11 +165,13 @@ impl TokenFlow {
         let gone: Vec<_> = self
             .credentials
             .keys()
+            .chain(self.callers.keys())
             .filter(|name| !keep.contains(name))
             .cloned()
             .collect();
         for name in gone {
             self.credentials.remove(&name);
+            self.callers.remove(&name);
             if to_start.iter().any(|(params, ..)| params.name == name) {
                 warn!(credential = %name, "credential changed and gets another token now; requests wait for its first exchange");
             } else {
@@ -185,10 +202,27 @@ impl TokenFlow {
         }
     }
 
+    /// As [`TokenFlow::handle`], for a credential that gets a token for each caller: where requests find it. `None` for any other.
+    pub fn callers(&self, name: &str) -> Option<(Arc<CallerCache>, Arc<Injection>, IntCounter)> {
+        let credential = self.callers.get(name)?;
+        Some((
+            Arc::clone(credential.running.cache()),
+            Arc::clone(&credential.params.injection),
+            credential.running.metrics().unavailable().clone(),
+        ))
+    }
+
     /// Ends every task. Slots keep their tokens until they expire, for requests that are still under way.
     pub fn stop(&mut self) {
+        self.callers.clear();
         self.credentials.clear();
         self.subjects.clear();
+    }
+
+    /// The parameters of a credential that runs, and the subject tokens that it uses.
+    fn running(&self, name: &str) -> Option<(&CredentialParams, &Vec<SubjectTokenParams>)> {
+        let of_pod = self.credentials.get(name).map(|r| (&r.params, &r.subjects));
+        of_pod.or_else(|| self.callers.get(name).map(|c| (&c.params, &c.subjects)))
     }
 
     fn build(&self, credential: &CredentialParams) -> Result<Arc<dyn Exchanger>, TokenFlowError> {
@@ -245,6 +279,9 @@ impl TokenFlow {
             .filter_map(|s| self.subjects.get(&s.name))
             .map(|s| s.file.source())
             .collect();
+        if params.grant.is_for_callers() {
+            return self.change_or_start_callers(params, subjects, sources, exchanger);
+        }
         let exchanger = match self.credentials.get_mut(&params.name) {
             None => exchanger,
             Some(running) => {
@@ -266,6 +303,49 @@ impl TokenFlow {
         self.start_credential(params, subjects, sources, exchanger);
     }
 
+    fn change_or_start_callers(
+        &mut self,
+        params: CredentialParams,
+        subjects: Vec<SubjectTokenParams>,
+        sources: Vec<SubjectSource>,
+        exchanger: Arc<dyn Exchanger>,
+    ) {
+        let breaker = self.breakers.of(&params);
+        if let Some(credential) = self.callers.get_mut(&params.name) {
+            credential
+                .running
+                .change(&params, exchanger, sources, breaker);
+            credential.params = params;
+            credential.subjects = subjects;
+            return;
+        }
+        let running = RunningCaller::start(
+            &params,
+            exchanger,
+            sources,
+            breaker,
+            self.clock.clone(),
+            self.readiness
+                .register(format!("credential {}", params.name)),
+            &self.metrics,
+            self.seed_of(&params.name),
+        );
+        let name = Arc::clone(&params.name);
+        let credential = CallerCredential {
+            params,
+            subjects,
+            running,
+        };
+        self.callers.insert(name, credential);
+    }
+
+    /// Differs from pod to pod and from credential to credential.
+    fn seed_of(&self, name: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, name).hash(&mut hasher);
+        hasher.finish()
+    }
+
     fn start_credential(
         &mut self,
         params: CredentialParams,
@@ -276,8 +356,6 @@ impl TokenFlow {
         let name = Arc::clone(&params.name);
         let slot = Slot::new(Arc::clone(&name));
         let metrics = Arc::new(self.metrics.credential(&name));
-        let mut hasher = DefaultHasher::new();
-        (self.seed, &*name).hash(&mut hasher);
         let renewer = Renewer {
             slot: Arc::clone(&slot),
             exchanger,
@@ -287,7 +365,7 @@ impl TokenFlow {
             clock: self.clock.clone(),
             condition: self.readiness.register(format!("credential {name}")),
             metrics: Arc::clone(&metrics),
-            seed: hasher.finish(),
+            seed: self.seed_of(&name),
         };
         let (changes, receiver) = unbounded_channel();
         let task = spawn("renewer", renewer.run(receiver));
@@ -305,7 +383,7 @@ impl TokenFlow {
     }
 }
 
-/// The subject tokens that a credential uses, each once.
+/// The pod's own subject tokens that a credential uses, each once.
 fn resolve(
     credential: &CredentialParams,
     all: &[SubjectTokenParams],
@@ -314,6 +392,8 @@ fn resolve(
         .grant
         .subject_tokens()
         .into_iter()
+        // Every request brings its own.
+        .filter(|name| ***name != *caller::NAME)
         .map(|name| {
             all.iter()
                 .find(|s| s.name == *name)

@@ -46,6 +46,7 @@ fn exchanged(name: &str, endpoint: Url) -> CredentialParams {
         }),
         injection: Arc::default(),
         exchange_timeout: Duration::from_secs(10),
+        caller_cache: Default::default(),
     }
 }
 
@@ -339,6 +340,7 @@ async fn a_token_is_never_served_for_another_client_scope_or_audience() {
                     grant: grant.clone(),
                     injection: Arc::default(),
                     exchange_timeout: Duration::from_secs(10),
+                    caller_cache: Default::default(),
                 }],
             };
             let mut flow = bench.start(params(&base)).unwrap();
@@ -412,6 +414,7 @@ async fn a_hung_authority_delays_no_other_credential() {
         }),
         injection: Arc::default(),
         exchange_timeout: Duration::from_secs(3600),
+        caller_cache: Default::default(),
     };
     let flow = bench
         .start(bench.params(vec![waits, entra, exchanged("quick", server.url())]))

@@ -46,6 +46,7 @@ pub(super) fn decode<'a>(top: &Fields<'a>) -> Tokens<'a> {
                 grant,
                 injection: Arc::default(),
                 exchange_timeout,
+                caller_cache: Default::default(),
             });
         }
     }

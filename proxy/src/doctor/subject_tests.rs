@@ -170,6 +170,7 @@ fn entra_is_expected_where_a_credential_says_so() {
         }),
         injection: Arc::default(),
         exchange_timeout: Duration::from_secs(1),
+        caller_cache: Default::default(),
     };
     let pod = SubjectTokenParams {
         name: "pod".into(),

@@ -59,6 +59,26 @@ pub const SERIES: &[Row] = &[
         "Requests answered 503 because there was no valid token.",
     ),
     (
+        "caller_cache_entries",
+        &["credential"],
+        "Callers' tokens for which something is kept.",
+    ),
+    (
+        "caller_cache_bytes",
+        &["credential"],
+        "Memory that the cache of callers' tokens takes.",
+    ),
+    (
+        "caller_cache_evictions_total",
+        &["credential"],
+        "Callers' tokens that had to make room for others before their time.",
+    ),
+    (
+        "caller_cache_lookups_total",
+        &["credential", "result"],
+        "Requests on behalf of a caller, by whether a valid token was there (hit, miss).",
+    ),
+    (
         "requests_total",
         &["route", "method", "status_class"],
         "Requests answered, by route, method and class of status.",

@@ -1,6 +1,10 @@
 //! Series of the token flow: subject tokens, exchanges, issued tokens. Children are resolved when a credential or a subject token starts, and
 //! taken away when it stops; nothing outside the configuration and the bounded error codes can add one.
 
+mod callers;
+
+pub use callers::CallerCacheMetrics;
+
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     core::Collector,
@@ -25,6 +29,7 @@ pub struct TokenMetrics {
     failing_since: GaugeVec,
     unavailable: IntCounterVec,
     unattached: IntCounter,
+    callers: callers::CallerSeries,
     owners: Owners,
     failing: Failing,
 }
@@ -155,6 +160,7 @@ impl TokenMetrics {
                 &["credential"],
             )?,
             unattached: IntCounter::with_opts(opts("unattached", "Not registered."))?,
+            callers: callers::CallerSeries::register(registry)?,
             owners: Owners::default(),
             failing: Failing::default(),
         })
@@ -290,6 +296,12 @@ impl CredentialMetrics {
             .failing_since
             .with_label_values(&[&*self.name, error])
             .set(since.as_secs_f64());
+    }
+
+    /// A token was got for a caller.
+    pub fn issued_to_caller(&self, took: Duration) {
+        self.exchanged(took, "success", "");
+        self.retry_after.set(0.0);
     }
 
     /// An exchange failed. `error` is one of a fixed set.

@@ -6,6 +6,7 @@ pub mod cache;
 pub mod flight;
 pub mod handle;
 pub mod key;
+pub mod running;
 pub mod step_up;
 mod sync;
 pub mod table;

@@ -79,7 +79,9 @@ impl GrantParams {
 
     /// Whether it gets a token for each caller, with the caller's own: then there is no token before a caller comes.
     pub fn is_for_callers(&self) -> bool {
-        self.subject_tokens().iter().any(|name| ***name == *caller::NAME)
+        self.subject_tokens()
+            .iter()
+            .any(|name| ***name == *caller::NAME)
     }
 
     /// The authorization server that is asked: what works or fails as one.

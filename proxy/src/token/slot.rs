@@ -169,7 +169,10 @@ impl Slot {
     /// When the current token expires, if there is one that has not at `now`.
     pub fn expires_at(&self, now: Instant) -> Option<Instant> {
         let current = self.current.load();
-        current.as_ref().map(|c| c.expires_at).filter(|at| now < *at)
+        current
+            .as_ref()
+            .map(|c| c.expires_at)
+            .filter(|at| now < *at)
     }
 
     /// Whether, after a failure, the next exchange is not before some moment after `now`.

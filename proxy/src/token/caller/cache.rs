@@ -23,6 +23,8 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 /// More than workers, so that they seldom meet.
 const SHARDS: usize = 16;
+/// With fewer entries than that for each, there are fewer shards.
+const SHARD_ENTRIES: usize = 64;
 /// What a slot takes beside its token's text: itself, its channel's shared part, its counts. Measured (`benches/caller_cache.rs`), rounded up.
 pub(super) const SLOT_BYTES: usize = 1024;
 
@@ -88,7 +90,12 @@ impl CallerCache {
         Arc::new(Self {
             name,
             keys: Keys::new(grant),
-            table: Table::new(SHARDS, limits.max_entries, limits.max_bytes),
+            // A small one evicts better in one piece.
+            table: Table::new(
+                SHARDS.min(limits.max_entries / SHARD_ENTRIES),
+                limits.max_entries,
+                limits.max_bytes,
+            ),
             flights,
             closed: AtomicBool::new(false),
             metrics,
@@ -155,7 +162,10 @@ impl CallerCache {
     ) -> Result<Arc<Slot>, CacheFull> {
         // A token that was rejected, or lived less long than it was to be renewed in, does not wait for that time.
         let force = |slot: &Arc<Slot>| slot.expires_at(now).is_none() && !slot.is_waiting_out(now);
-        let make = || own.clone().unwrap_or_else(|| Slot::new(Arc::clone(&self.name)));
+        let make = || {
+            own.clone()
+                .unwrap_or_else(|| Slot::new(Arc::clone(&self.name)))
+        };
         // Before anybody else can see it: who waits must not be told the news of the flight before.
         let starting = |slot: &Arc<Slot>| slot.publish(Activity::Working);
         let Entered {
@@ -194,7 +204,9 @@ pub(super) struct Flight {
 impl Flight {
     /// What the breaker counts callers by.
     pub(super) fn who(&self) -> u64 {
-        self.key.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+        self.key
+            .first_chunk()
+            .map_or(0, |first| u64::from_le_bytes(*first))
     }
 
     /// It is over; the slot has been told. `next`: no exchange before. `token_bytes`: the length of what was stored.

@@ -20,6 +20,7 @@ use crate::{
         renew::usable_until,
         schedule::{self, Failure},
         slot::{Activity, Refusal},
+        subject::SubjectToken,
     },
 };
 use arc_swap::ArcSwap;
@@ -85,6 +86,22 @@ pub struct Flights {
     pub log: LogGate,
     /// Numbers exchanges.
     pub count: AtomicU64,
+    /// What the condition was told last.
+    pub health: Mutex<Health>,
+}
+
+/// What stands in the way of exchanges.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Health {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    /// Nothing.
+    Well,
+    /// The authority is left alone.
+    Shut,
+    /// A subject token of the pod's, by name, and why it is of no use.
+    Blocked(String, &'static str),
 }
 
 /// Lets one line a second through and counts the others.
@@ -102,6 +119,9 @@ impl LogGate {
         Some(std::mem::take(&mut gate.1))
     }
 }
+
+/// A subject token of the pod's with its name.
+type Named = (Arc<str>, Arc<SubjectToken>);
 
 /// A token that can be stored.
 struct Fresh {
@@ -146,32 +166,39 @@ impl Flights {
         }
     }
 
-    /// The condition: whether an exchange could be made now.
+    /// The condition: whether an exchange could be made now. An authority that is left alone for a while is named and no more: callers whose tokens
+    /// are there are served, and taking the pod out of service would not mend it.
     fn tell(&self, now: Instant) {
         let means = self.means.load();
-        if let Some(Grounded::Blocked(subject, code)) = self.lacks(&means) {
-            self.condition
-                .pending(format!("waiting for a usable subject token `{subject}` ({code})"));
-        } else if let Some(left) = breaker(&means).shut(now) {
-            self.condition.pending(format!(
-                "the authority failed for several callers in a row, or asked for fewer calls; it is asked again in {} s",
-                left.as_secs_f64().ceil()
-            ));
-        } else {
-            self.condition.ready();
+        let health = match self.collect(&means, SubjectSource::current) {
+            Err(Grounded::Blocked(subject, code)) => Health::Blocked(subject, code),
+            _ if breaker(&means).shut(now).is_some() => Health::Shut,
+            _ => Health::Well,
+        };
+        let mut last = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == health {
+            return;
         }
-    }
-
-    /// Whether one of the pod's subject tokens is missing.
-    fn lacks(&self, means: &Means) -> Option<Grounded> {
-        self.collect(means, SubjectSource::current).err()
+        match &health {
+            Health::Blocked(subject, code) => self.condition.pending(format!(
+                "waiting for a usable subject token `{subject}` ({code})"
+            )),
+            Health::Shut => {
+                self.condition.ready();
+                self.condition.warn(
+                    "the authority failed for several callers in a row, or asked for fewer calls; it is left alone for a while, and callers without a token are refused",
+                );
+            }
+            Health::Well | Health::Unknown => self.condition.ready(),
+        }
+        *last = health;
     }
 
     fn collect(
         &self,
         means: &Means,
-        look: impl Fn(&SubjectSource) -> Option<Arc<crate::token::subject::SubjectToken>>,
-    ) -> Result<Vec<(Arc<str>, Arc<crate::token::subject::SubjectToken>)>, Grounded> {
+        look: impl Fn(&SubjectSource) -> Option<Arc<SubjectToken>>,
+    ) -> Result<Vec<Named>, Grounded> {
         let now = self.clock.unix_now();
         let usable = |source: &SubjectSource| {
             let blocked = |code| Grounded::Blocked(source.name().to_string(), code);
@@ -201,7 +228,9 @@ impl Flights {
             return;
         };
         let admitted = self.tokens(&means, &flight).and_then(|tokens| {
-            let pass = breaker(&means).admit(Instant::now()).map_err(Grounded::Shut)?;
+            let pass = breaker(&means)
+                .admit(Instant::now())
+                .map_err(Grounded::Shut)?;
             Ok((tokens, pass))
         });
         let (tokens, pass) = match admitted {
@@ -287,8 +316,7 @@ impl Flights {
     fn store(&self, flight: Flight, fresh: &Fresh) {
         let issued = &fresh.issued;
         let expires_at = usable_until(issued, fresh.sent_at).min(flight.caller.expires_at());
-        let renew_in =
-            schedule::renew_after(issued.lifetime, issued.refresh_in, self.next_seed());
+        let renew_in = schedule::renew_after(issued.lifetime, issued.refresh_in, self.next_seed());
         let next = fresh.sent_at.checked_add(renew_in).unwrap_or(fresh.sent_at);
         flight.slot.store(fresh.header.clone(), expires_at);
         let next = next.max(Instant::now() + schedule::FLOOR);
@@ -428,10 +456,11 @@ fn breaker(means: &Means) -> MutexGuard<'_, Breaker> {
 impl Means {
     /// Permits for that many at once.
     pub fn permits(limits: CacheLimits) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(limits.max_exchanges.min(Semaphore::MAX_PERMITS)))
+        Arc::new(Semaphore::new(
+            limits.max_exchanges.min(Semaphore::MAX_PERMITS),
+        ))
     }
 }
 
 #[cfg(test)]
-#[path = "flight_tests.rs"]
 mod tests;

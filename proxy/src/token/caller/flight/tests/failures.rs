@@ -1,0 +1,160 @@
+//! Whose failure it is, how long it is remembered, and whom it concerns.
+
+use super::*;
+
+async fn calls_within(world: &World, caller: &Arc<CallerToken>, seconds: u64) -> usize {
+    let before = world.calls().len();
+    for _ in 0..seconds * 10 {
+        world.get(caller).await.unwrap_err();
+        sleep(Duration::from_millis(100)).await;
+    }
+    world.calls().len() - before
+}
+
+fn quick() -> Setup {
+    Setup {
+        takes: Duration::ZERO,
+        ..Setup::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_the_callers_fault_is_told_to_them_and_touches_nobody_else() {
+    let world = World::new(quick(), |call| {
+        if call.caller == jwt(FAR, "bad") {
+            Answer::Refuse(refuse(400, "invalid_grant"))
+        } else {
+            Answer::Token(secs(3600))
+        }
+    });
+    let (bad, good) = (world.caller("bad"), world.caller("good"));
+    let refused = world.get(&bad).await.unwrap_err();
+    assert_eq!(&*refused.reason, "invalid_grant");
+    assert_eq!(
+        *refused.refusal.unwrap(),
+        Refusal {
+            fault: CallerFault::Token,
+            code: "invalid_grant",
+            claims: None
+        }
+    );
+    belongs(&world.get(&good).await.unwrap(), &good);
+    // The same token meets the same answer: it is remembered, for a while.
+    assert_eq!(calls_within(&world, &bad, 25).await, 0);
+    assert_eq!(calls_within(&world, &bad, 10).await, 1);
+    // Good health as far as the authority goes.
+    assert_eq!(world.condition().warning, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_up_is_never_remembered() {
+    let claims = r#"{"access_token":{"acrs":{"essential":true}}}"#;
+    for error in ["interaction_required", "consent_required"] {
+        let world = World::new(quick(), move |_| {
+            Answer::Refuse(AuthoritySays {
+                claims: Some(claims.into()),
+                ..refuse(400, error)
+            })
+        });
+        let one = world.caller("one");
+        let refused = world.get(&one).await.unwrap_err().refusal.unwrap();
+        assert_eq!(refused.claims.as_deref(), Some(claims));
+        assert_ne!(refused.fault, CallerFault::Token);
+        world.get(&one).await.unwrap_err();
+        assert_eq!(world.calls().len(), 2, "{error}");
+        // Consent was given meanwhile.
+        world.answer(|_| Answer::Token(secs(3600)));
+        belongs(&world.get(&one).await.unwrap(), &one);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_one_exchange_share_its_refusal() {
+    let world = Arc::new(World::new(Setup::default(), |_| {
+        Answer::Refuse(refuse(400, "interaction_required"))
+    }));
+    let one = world.caller("one");
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let (world, one) = (Arc::clone(&world), Arc::clone(&one));
+        calls.spawn(async move { world.get(&one).await.unwrap_err().refusal.unwrap() });
+    }
+    assert!(
+        calls
+            .join_all()
+            .await
+            .iter()
+            .all(|r| r.fault == CallerFault::Interaction)
+    );
+    assert_eq!(world.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operators_and_the_authoritys_failures_are_503s_and_are_remembered_briefly() {
+    for (status, error, least, most) in
+        [(401, "invalid_client", 1, 1), (500, "server_error", 8, 26)]
+    {
+        let world = World::new(quick(), move |_| Answer::Refuse(refuse(status, error)));
+        let one = world.caller("one");
+        let unavailable = world.get(&one).await.unwrap_err();
+        assert!(
+            unavailable.refusal.is_none(),
+            "{error}: no caller can mend it"
+        );
+        let again = calls_within(&world, &one, 12).await;
+        assert!((least..=most).contains(&again), "{error}: {again}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_pods_own_subject_token_nothing_is_asked_and_the_reason_is_named() {
+    let world = World::new(
+        Setup {
+            pod: false,
+            ..quick()
+        },
+        |_| Answer::Token(secs(3600)),
+    );
+    let one = world.caller("one");
+    assert_eq!(
+        &*world.get(&one).await.unwrap_err().reason,
+        "subject_token_missing"
+    );
+    assert!(world.calls().is_empty());
+    let condition = world.condition();
+    assert!(!condition.ready);
+    assert_eq!(
+        condition.reason.unwrap(),
+        "waiting for a usable subject token `pod` (subject_token_missing)"
+    );
+    world.pod.send_replace(Some(subject("pod-1")));
+    sleep(secs(1)).await;
+    belongs(&world.get(&one).await.unwrap(), &one);
+    assert!(world.condition().ready);
+    assert_eq!(world.calls()[0].pod, Some(jwt(FAR, "pod-1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pods_assertion_is_taken_anew_for_each_exchange_and_once_more_when_it_was_stale() {
+    let world = World::good();
+    world.get(&world.caller("one")).await.unwrap();
+    world.pod.send_replace(Some(subject("pod-2")));
+    world.get(&world.caller("two")).await.unwrap();
+    assert_eq!(world.calls()[1].pod, Some(jwt(FAR, "pod-2")));
+    // AADSTS700024: rotated while the request was under way.
+    let pod = world.pod.clone();
+    world.answer(move |call| {
+        if call.pod == Some(jwt(FAR, "pod-2")) {
+            pod.send_replace(Some(subject("pod-3")));
+            return Answer::Refuse(AuthoritySays {
+                aadsts: Some(700_024),
+                ..refuse(401, "invalid_client")
+            });
+        }
+        Answer::Token(secs(3600))
+    });
+    let three = world.caller("three");
+    belongs(&world.get(&three).await.unwrap(), &three);
+    assert_eq!(world.calls().len(), 4);
+    assert_eq!(world.calls()[3].pod, Some(jwt(FAR, "pod-3")));
+}

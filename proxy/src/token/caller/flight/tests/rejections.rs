@@ -1,0 +1,166 @@
+//! Upstreams that answer 401 to what was injected: the token is dropped, and there is one exchange, for all who were told.
+
+use super::*;
+use tokio::task::JoinSet;
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_token_is_evicted_and_replaced_by_one_exchange_however_many_tell() {
+    let world = Arc::new(World::good());
+    let (one, other) = (world.caller("one"), world.caller("other"));
+    let first = world.get(&one).await.unwrap();
+    let kept = world.get(&other).await.unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..100 {
+        let (world, one, serial) = (Arc::clone(&world), Arc::clone(&one), first.serial);
+        calls.spawn(async move {
+            let mut place = world.place(&one);
+            let told = world.cache().reject(&mut place, serial, None);
+            assert_eq!(told, Rejection::Replacing);
+            place
+                .slot()
+                .replaced(serial, Instant::now() + secs(2))
+                .await
+                .unwrap()
+        });
+    }
+    for token in calls.join_all().await {
+        assert!(token.serial > first.serial);
+        belongs(&token, &one);
+    }
+    assert_eq!(world.calls().len(), 3);
+    assert_eq!(
+        world.get(&other).await.unwrap().serial,
+        kept.serial,
+        "nobody else's is touched"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_rejects_every_token_does_not_make_every_request_an_exchange() {
+    let world = World::new(
+        Setup {
+            takes: Duration::ZERO,
+            ..Setup::default()
+        },
+        |_| Answer::Token(secs(3600)),
+    );
+    let one = world.caller("one");
+    for _ in 0..100 {
+        let token = world.get(&one).await.unwrap();
+        let mut place = world.place(&one);
+        if world.cache().reject(&mut place, token.serial, None) == Rejection::Replacing {
+            place
+                .slot()
+                .replaced(token.serial, Instant::now() + secs(2))
+                .await
+                .unwrap();
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    // 10 s: after 1, 2, 4 s.
+    assert!(world.calls().len() <= 6, "{}", world.calls().len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstreams_claims_go_with_the_exchange_and_what_the_authority_asks_comes_back() {
+    let world = World::good();
+    let one = world.caller("one");
+    let first = world.get(&one).await.unwrap();
+    world.answer(|call| match &call.claims {
+        Some(claims) => Answer::Refuse(AuthoritySays {
+            claims: Some(claims.clone()),
+            ..refuse(400, "interaction_required")
+        }),
+        None => Answer::Token(secs(3600)),
+    });
+    let mut place = world.place(&one);
+    world
+        .cache()
+        .reject(&mut place, first.serial, Some(r#"{"a":1}"#));
+    let refused = place
+        .slot()
+        .wait(Instant::now() + secs(2))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused.refusal.unwrap().claims.as_deref(),
+        Some(r#"{"a":1}"#)
+    );
+    assert_eq!(world.calls()[1].claims.as_deref(), Some(r#"{"a":1}"#));
+    // The next request is asked for nothing that this one was.
+    belongs(&world.get(&one).await.unwrap(), &one);
+    assert_eq!(world.calls()[2].claims, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_that_the_authority_cannot_read_do_not_cost_the_caller_their_token() {
+    let world = World::good();
+    let one = world.caller("one");
+    let first = world.get(&one).await.unwrap();
+    world.answer(|call| match &call.claims {
+        Some(_) => Answer::Refuse(refuse(400, "unsupported_response_type")),
+        None => Answer::Token(secs(3600)),
+    });
+    let mut place = world.place(&one);
+    world.cache().reject(&mut place, first.serial, Some("{}"));
+    let fresh = place
+        .slot()
+        .replaced(first.serial, Instant::now() + secs(2))
+        .await
+        .unwrap();
+    belongs(&fresh, &one);
+    assert_eq!(world.calls().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_are_not_sent_by_a_grant_that_has_no_place_for_them() {
+    let world = World::new(
+        Setup {
+            takes_claims: false,
+            ..Setup::default()
+        },
+        |_| Answer::Token(secs(3600)),
+    );
+    let one = world.caller("one");
+    let first = world.get(&one).await.unwrap();
+    let mut place = world.place(&one);
+    world.cache().reject(&mut place, first.serial, Some("{}"));
+    place
+        .slot()
+        .replaced(first.serial, Instant::now() + secs(2))
+        .await
+        .unwrap();
+    assert_eq!(world.calls()[1].claims, None);
+}
+
+/// A request may hold a slot that had to make room meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_of_an_evicted_token_is_still_one_exchange() {
+    let limits = CacheLimits {
+        max_entries: 1,
+        ..CacheLimits::default()
+    };
+    let world = World::new(
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+        |_| Answer::Token(secs(3600)),
+    );
+    let (one, other) = (world.caller("one"), world.caller("other"));
+    let first = world.get(&one).await.unwrap();
+    let mut place = world.place(&one);
+    world.get(&other).await.unwrap();
+    assert_eq!(
+        world.cache().reject(&mut place, first.serial, None),
+        Rejection::Replacing
+    );
+    let fresh = place
+        .slot()
+        .replaced(first.serial, Instant::now() + secs(2))
+        .await
+        .unwrap();
+    belongs(&fresh, &one);
+    assert_eq!(world.calls().len(), 3);
+    assert_eq!(world.get(&one).await.unwrap().serial, fresh.serial);
+}
