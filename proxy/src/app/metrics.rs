@@ -112,6 +112,7 @@ mod tests {
             Duration::from_secs(2),
         );
         credential.failing("timeout", Duration::from_secs(1));
+        let _cache = all.token.caller_cache("orders");
         let _shard = all.request.shard(&"r".into(), 0);
         all.request.rejected("no_route");
         let shown: BTreeSet<(String, Vec<String>, String)> = registry

@@ -142,7 +142,7 @@ enum Grounded {
 
 impl Flights {
     /// Runs exchanges as they are asked for, as long as it is polled. When it is dropped, those under way end, and whoever waits for them is told.
-    pub async fn run(self: Arc<Self>, mut wanted: UnboundedReceiver<Flight>) {
+    pub(super) async fn run(self: Arc<Self>, mut wanted: UnboundedReceiver<Flight>) {
         let mut under_way = JoinSet::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -18,10 +18,7 @@ use crate::{
 use async_trait::async_trait;
 use prometheus::Registry;
 use sidecar_runtime::readiness::{ConditionReport, Readiness};
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
-};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use tokio::{sync::watch, time::sleep};
 use url::Url;
 

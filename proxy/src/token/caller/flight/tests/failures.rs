@@ -74,7 +74,7 @@ async fn those_who_wait_for_one_exchange_share_its_refusal() {
         Answer::Refuse(refuse(400, "interaction_required"))
     }));
     let one = world.caller("one");
-    let mut calls = tokio::task::JoinSet::new();
+    let mut calls = JoinSet::new();
     for _ in 0..100 {
         let (world, one) = (Arc::clone(&world), Arc::clone(&one));
         calls.spawn(async move { world.get(&one).await.unwrap_err().refusal.unwrap() });
