@@ -6,6 +6,7 @@ use harness::{
         Endpoint, Fault, Options, StsClient,
         options::{CLIENT, SCOPE},
     },
+    certs::{Alpn, LOCAL_NAMES},
     forward_proxy::ForwardProxy,
     issuer::{ENTRA_AUDIENCE, ProjectedToken},
     temp::TempDir,
@@ -52,18 +53,24 @@ async fn entra_gets_the_documented_form_with_or_without_a_trailing_slash() {
 #[tokio::test]
 async fn a_sovereign_cloud_is_reached_through_https_proxy() {
     let name = "login.microsoftonline.us";
-    for (slash, credentials) in [
-        ("", None),
-        ("/", Some(("user:p%40ss@", "Basic dXNlcjpwQHNz"))),
+    for (scheme, slash, credentials) in [
+        ("http", "", None),
+        ("http", "/", Some(("user:p%40ss@", "Basic dXNlcjpwQHNz"))),
+        ("https", "", Some(("user:p%40ss@", "Basic dXNlcjpwQHNz"))),
     ] {
         let lab = Lab::with(Options {
             names: vec![name.into()],
             ..Options::default()
         })
         .await;
-        let proxy = ForwardProxy::start(credentials.map(|(_, header)| header))
-            .await
-            .unwrap();
+        let authorization = credentials.map(|(_, header)| header);
+        let proxy = if scheme == "https" {
+            let tls = lab.ca.server(&LOCAL_NAMES, Alpn::Http1).unwrap();
+            ForwardProxy::start_tls(authorization, tls).await
+        } else {
+            ForwardProxy::start(authorization).await
+        };
+        let proxy = proxy.unwrap();
         proxy.lead(&format!("{name}:443"), lab.authority.address());
         let userinfo = credentials.map_or("", |(userinfo, _)| userinfo);
         let setup = lab
@@ -71,7 +78,7 @@ async fn a_sovereign_cloud_is_reached_through_https_proxy() {
             .env("AZURE_AUTHORITY_HOST", format!("https://{name}{slash}"))
             .env(
                 "HTTPS_PROXY",
-                format!("http://{userinfo}{}", proxy.address()),
+                format!("{scheme}://{userinfo}{}", proxy.address()),
             )
             .env("NO_PROXY", "localhost,.example.com");
         let sidecar = start(&setup).await;
@@ -104,6 +111,28 @@ async fn a_sovereign_cloud_is_reached_through_https_proxy() {
                 && !sidecar.process.output().contains("p@ss")
         );
     }
+}
+
+/// Neither the credentials for it nor the name of the authority go to a proxy whose certificate nobody trusts.
+#[tokio::test]
+async fn a_proxy_over_tls_is_told_nothing_unless_it_is_trusted() {
+    let name = "login.microsoftonline.us";
+    let lab = Lab::with(Options {
+        names: vec![name.into()],
+        ..Options::default()
+    })
+    .await;
+    let stranger = harness::certs::Ca::new().unwrap();
+    let tls = stranger.server(&LOCAL_NAMES, Alpn::Http1).unwrap();
+    let proxy = ForwardProxy::start_tls(None, tls).await.unwrap();
+    let setup = lab
+        .quick()
+        .env("AZURE_AUTHORITY_HOST", format!("https://{name}"))
+        .env("HTTPS_PROXY", format!("https://{}", proxy.address()));
+    let sidecar = start(&setup).await;
+    let answer = sidecar.pending("proxy").await.unwrap();
+    assert!(answer.text().contains("HTTPS_PROXY"), "{}", answer.text());
+    assert!(proxy.tunnels().is_empty() && lab.authority.requests().is_empty());
 }
 
 #[tokio::test]

@@ -2,16 +2,18 @@
 //! server on loopback.
 
 use crate::{Result, record::Record};
+use rustls::ServerConfig;
 use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// A CONNECT request that the proxy received.
 #[derive(Debug, Clone)]
@@ -43,6 +45,18 @@ impl ForwardProxy {
     /// # Errors
     /// When no port can be bound.
     pub async fn start(authorization: Option<&str>) -> Result<Self> {
+        Self::start_with(authorization, None).await
+    }
+
+    /// As [`ForwardProxy::start`], spoken to over TLS.
+    ///
+    /// # Errors
+    /// When no port can be bound.
+    pub async fn start_tls(authorization: Option<&str>, tls: Arc<ServerConfig>) -> Result<Self> {
+        Self::start_with(authorization, Some(TlsAcceptor::from(tls))).await
+    }
+
+    async fn start_with(authorization: Option<&str>, tls: Option<TlsAcceptor>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
@@ -51,7 +65,7 @@ impl ForwardProxy {
             authorization: authorization.map(str::to_owned),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&state)));
+        tasks.spawn(accept(listener, Arc::clone(&state), tls));
         Ok(Self {
             address,
             state,
@@ -79,14 +93,24 @@ impl ForwardProxy {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<State>, tls: Option<TlsAcceptor>) {
     let mut tunnels = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        tunnels.spawn(tunnel(stream, Arc::clone(&state)));
+        let (state, tls) = (Arc::clone(&state), tls.clone());
+        tunnels.spawn(async move {
+            match tls {
+                None => tunnel(stream, state).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        tunnel(stream, state).await;
+                    }
+                }
+            }
+        });
     }
 }
 
-async fn tunnel(mut near: TcpStream, state: Arc<State>) {
+async fn tunnel(mut near: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>) {
     let Some(head) = head(&mut near).await else {
         return;
     };
@@ -143,7 +167,7 @@ async fn tunnel(mut near: TcpStream, state: Arc<State>) {
 }
 
 /// Reads to the end of a request's head, a byte at a time so that nothing of the tunnel is swallowed.
-async fn head(stream: &mut TcpStream) -> Option<String> {
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() > 16 * 1024 {

@@ -73,7 +73,7 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: HTTPS_PROXY,
-        help: "Proxy through which authorities are reached (`CONNECT`); upstreams never are. Also in lower case. `HTTP_PROXY` is never used.",
+        help: "Proxy through which authorities are reached (`CONNECT`), `http://` or `https://`; upstreams never are. Also in lower case. `HTTP_PROXY` is never used.",
     },
     Variable {
         name: NO_PROXY,

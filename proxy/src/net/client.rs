@@ -4,7 +4,7 @@
 use super::{
     dial::{self, DialError, Stream, Target, TlsTarget},
     guard::Guard,
-    proxy::{self, TunnelError},
+    proxy::{self, ProxySetupError, TunnelError},
     tls::{self, Alpn, TlsError},
 };
 use bytes::Bytes;
@@ -70,6 +70,9 @@ pub enum SetupError {
         /// The host, or what stands there.
         host: String,
     },
+    /// The proxy's URL cannot be a proxy's.
+    #[error("HTTPS_PROXY names a host that cannot be used; write a host name or an address there")]
+    Proxy,
     /// The CA file or the system's roots.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -136,7 +139,7 @@ impl ClientError {
 
 impl AuthorityClient {
     /// A client for the authority of `endpoint` (its path does not matter here). `ca_file` holds roots to trust beside the system's;
-    /// `proxy` is an `http://` URL, perhaps with userinfo.
+    /// `proxy` is an `http://` or `https://` URL, perhaps with userinfo.
     ///
     /// # Errors
     /// [`SetupError`], which names what to change.
@@ -182,9 +185,12 @@ impl AuthorityClient {
                 tls,
             },
             proxy: proxy
-                .map(proxy::Proxy::new)
+                .map(|url| proxy::Proxy::new(url, ca_file))
                 .transpose()
-                .map_err(|_| bad())?,
+                .map_err(|error| match error {
+                    ProxySetupError::NoHost => SetupError::Proxy,
+                    ProxySetupError::Tls(error) => error.into(),
+                })?,
         })
     }
 

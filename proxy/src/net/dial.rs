@@ -127,33 +127,41 @@ impl DialError {
 /// [`DialError`]; of several addresses, the last failure.
 pub async fn dial(target: &Target) -> Result<Stream, DialError> {
     let stream = connect(target).await?;
+    let stream = Stream::Plain(stream);
     match &target.tls {
-        None => Ok(Stream::Plain(stream)),
+        None => Ok(stream),
         Some(tls) => tls_over(stream, tls, &target.host, target.port).await,
     }
 }
 
-/// The TLS handshake over a connection that is open already (also through a tunnel). `host` and `port` are for the error's text.
+/// The TLS handshake over a connection that is open already (also through a tunnel, itself perhaps over TLS). `host` and `port` are for the error's text.
 ///
 /// # Errors
 /// [`DialError::Tls`].
 pub async fn tls_over(
-    stream: TcpStream,
+    stream: Stream,
     tls: &TlsTarget,
     host: &str,
     port: u16,
 ) -> Result<Stream, DialError> {
-    match TlsConnector::from(Arc::clone(&tls.config))
-        .connect(tls.server_name.clone(), stream)
-        .await
-    {
-        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
-        Err(source) => Err(DialError::Tls {
-            host: host.into(),
-            port,
-            source,
-        }),
-    }
+    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    let name = tls.server_name.clone();
+    let result = match stream {
+        Stream::Plain(stream) => connector
+            .connect(name, stream)
+            .await
+            .map(|s| Stream::Tls(Box::new(s))),
+        Stream::Tls(stream) => connector
+            .connect(name, stream)
+            .await
+            .map(|s| Stream::TlsInTls(Box::new(s))),
+        Stream::TlsInTls(_) => Err(io::ErrorKind::Unsupported.into()),
+    };
+    result.map_err(|source| DialError::Tls {
+        host: host.into(),
+        port,
+        source,
+    })
 }
 
 /// TCP only.
@@ -226,6 +234,8 @@ pub enum Stream {
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS through the tunnel of a proxy that is itself spoken to over TLS.
+    TlsInTls(Box<TlsStream<Box<TlsStream<TcpStream>>>>),
 }
 
 impl Stream {
@@ -234,6 +244,7 @@ impl Stream {
         match self {
             Self::Plain(_) => false,
             Self::Tls(s) => s.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Self::TlsInTls(s) => s.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 }
@@ -247,6 +258,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
+            Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -260,18 +272,21 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
+            Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
         }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(s) => Pin::new(s).poll_flush(cx),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_flush(cx),
+            Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_flush(cx),
         }
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+            Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
         }
     }
     fn poll_write_vectored(
@@ -282,12 +297,14 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_write_vectored(cx, bufs),
+            Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(s) => s.is_write_vectored(),
             Self::Tls(s) => s.is_write_vectored(),
+            Self::TlsInTls(s) => s.is_write_vectored(),
         }
     }
 }

@@ -2,17 +2,16 @@
 //! For authorities only: the workload's requests to upstreams never take it.
 
 use super::{
-    dial::{self, DialError, Target},
+    dial::{self, DialError, Stream, Target, TlsTarget},
     guard::{Guard, is_loopback_name},
+    tls::{self, Alpn, TlsError},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
-use std::{fmt, io, net::IpAddr};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use rustls_pki_types::ServerName;
+use std::{fmt, io, net::IpAddr, path::Path};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -22,7 +21,7 @@ const MAX_ANSWER: usize = 8 * 1024;
 /// `HTTPS_PROXY` cannot be used. The value is not shown: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{variable} is not a proxy URL that can be used; write http://[user:password@]host:port (only http:// proxies are supported), or unset it"
+    "{variable} is not a proxy URL that can be used; write http://[user:password@]host:port, or https:// for a proxy that is spoken to over TLS, or unset it"
 )]
 pub struct ProxyVariableError {
     variable: &'static str,
@@ -33,7 +32,7 @@ pub struct ProxyVariableError {
 /// difference), addresses and CIDR ranges, each but the last with an optional `:port`.
 ///
 /// # Errors
-/// When the variable holds no http URL and the authority would need it.
+/// When the variable holds no http or https URL and the authority would need it.
 pub fn proxy_for(
     authority: &Url,
     env: &dyn Fn(&str) -> Option<String>,
@@ -64,7 +63,7 @@ pub fn proxy_for(
         Url::parse(&format!("http://{value}"))
     }
     .ok()
-    .filter(|url| url.scheme() == "http" && url.host().is_some())
+    .filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
     .ok_or(ProxyVariableError { variable })?;
     Ok(Some(url))
 }
@@ -172,13 +171,31 @@ impl TunnelError {
     }
 }
 
-/// The URL has no usable host.
-#[derive(Debug)]
-pub(super) struct NoHost;
+/// Why a proxy cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProxySetupError {
+    /// The URL has no usable host.
+    #[error("the proxy's URL has no usable host")]
+    NoHost,
+    /// The roots that its certificate is checked against.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
 
 impl Proxy {
-    pub(super) fn new(url: &Url) -> Result<Self, NoHost> {
-        let host = url.host_str().ok_or(NoHost)?;
+    /// `ca_file` holds roots to trust beside the system's, when the proxy is spoken to over TLS.
+    pub(super) fn new(url: &Url, ca_file: Option<&Path>) -> Result<Self, ProxySetupError> {
+        let bracketed = url.host_str().ok_or(ProxySetupError::NoHost)?;
+        let host = bracketed.trim_start_matches('[').trim_end_matches(']');
+        let tls = if url.scheme() == "https" {
+            Some(TlsTarget {
+                config: tls::client_config(ca_file, Alpn::Http1)?,
+                server_name: ServerName::try_from(host.to_owned())
+                    .map_err(|_| ProxySetupError::NoHost)?,
+            })
+        } else {
+            None
+        };
         let authorization = (!url.username().is_empty() || url.password().is_some()).then(|| {
             let mut pair = Zeroizing::new(Vec::with_capacity(256));
             pair.extend(percent_decode_str(url.username()));
@@ -188,12 +205,9 @@ impl Proxy {
         });
         Ok(Self {
             target: Target {
-                host: host
-                    .trim_start_matches('[')
-                    .trim_end_matches(']')
-                    .to_owned(),
-                port: url.port_or_known_default().ok_or(NoHost)?,
-                tls: None,
+                host: host.to_owned(),
+                port: url.port_or_known_default().ok_or(ProxySetupError::NoHost)?,
+                tls,
                 // Named by whoever runs the pod; often beside us.
                 guard: Guard::LoopbackToo,
             },
@@ -202,10 +216,8 @@ impl Proxy {
     }
 
     /// Opens a tunnel to `host:port`. What it returns carries the authority's bytes and nothing else.
-    pub(super) async fn tunnel(&self, host: &str, port: u16) -> Result<TcpStream, TunnelError> {
-        let mut stream = dial::connect(&self.target)
-            .await
-            .map_err(TunnelError::Dial)?;
+    pub(super) async fn tunnel(&self, host: &str, port: u16) -> Result<Stream, TunnelError> {
+        let mut stream = dial::dial(&self.target).await.map_err(TunnelError::Dial)?;
         let authority = if host.contains(':') {
             format!("[{host}]:{port}")
         } else {
@@ -222,6 +234,7 @@ impl Proxy {
         }
         request.push_str("\r\n");
         stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
         match read_status(&mut stream).await? {
             200..300 => Ok(stream),
             status => Err(TunnelError::Refused(status)),
@@ -230,7 +243,7 @@ impl Proxy {
 }
 
 /// Reads the head of the answer, byte by byte, so that nothing of the tunnel is swallowed.
-async fn read_status(stream: &mut TcpStream) -> Result<u16, TunnelError> {
+async fn read_status(stream: &mut Stream) -> Result<u16, TunnelError> {
     let mut head = Vec::with_capacity(256);
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= MAX_ANSWER {
@@ -270,6 +283,10 @@ mod tests {
         assert_eq!(choose(login, &[("HTTPS_PROXY", "http://p:3128")]), proxied);
         assert_eq!(choose(login, &[("https_proxy", "p:3128")]), proxied);
         assert_eq!(
+            choose(login, &[("HTTPS_PROXY", "https://p")]),
+            Ok(Some("https://p/".to_owned()))
+        );
+        assert_eq!(
             choose(
                 login,
                 &[
@@ -303,7 +320,7 @@ mod tests {
     fn a_bad_proxy_is_an_error_that_hides_the_value() {
         for bad in [
             "socks5://p:1",
-            "https://u:hunter2@p:1",
+            "https://u:hunter2@",
             "http://",
             "http://u:hunter2@",
         ] {
@@ -379,7 +396,7 @@ mod tests {
 
     #[test]
     fn debug_hides_the_credentials() {
-        let proxy = Proxy::new(&Url::parse("http://user:hunter2@p:3128").unwrap()).unwrap();
+        let proxy = Proxy::new(&Url::parse("http://user:hunter2@p:3128").unwrap(), None).unwrap();
         let shown = format!("{proxy:?}");
         assert!(
             !shown.contains("hunter2") && !shown.contains("aHVudGVyMg"),

@@ -326,9 +326,9 @@ fn a_proxy_that_cannot_be_used_is_reported_once_and_not_shown() {
     refused(
         load_from(
             source,
-            &[AKS, &[("HTTPS_PROXY", "https://me:hunter2@proxy.example")]].concat(),
+            &[AKS, &[("HTTPS_PROXY", "socks5://me:hunter2@proxy.example")]].concat(),
         ),
-        "HTTPS_PROXY is not a proxy URL that can be used; write http://[user:password@]host:port (only http:// proxies are supported), or unset it",
+        "HTTPS_PROXY is not a proxy URL that can be used; write http://[user:password@]host:port, or https:// for a proxy that is spoken to over TLS, or unset it",
     );
 }
 
