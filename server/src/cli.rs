@@ -37,6 +37,10 @@ const EXIT_CODES: &str = "Exit codes:
   130  aborted by a second signal (SIGINT)
   143  aborted by a second signal (SIGTERM)";
 
+const SIGNALS: &str = "Signals:
+  SIGTERM, SIGINT  stop: not ready, then SHUTDOWN_DELAY, then requests in flight finish; a second one aborts
+  SIGHUP           ignored: environment and TOOLS_FILE are read at the start, restart the container to take over new ones";
+
 /// A minimal MCP server without credentials: declared tools, forwarded to the sidecar over plain HTTP.
 #[derive(Debug, Parser)]
 #[command(name = "mcp-server", disable_version_flag = true)]
@@ -100,7 +104,8 @@ fn code(arguments: impl IntoIterator<Item = OsString>, env: &dyn Fn(&str) -> Opt
 
 fn arguments_of(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, u8> {
     use clap::{CommandFactory as _, FromArgMatches as _};
-    let command = Arguments::command().after_help(format!("{}\n\n{EXIT_CODES}", variables()));
+    let command =
+        Arguments::command().after_help(format!("{}\n\n{SIGNALS}\n\n{EXIT_CODES}", variables()));
     let matches = command.try_get_matches_from(arguments);
     matches
         .and_then(|matches| Arguments::from_arg_matches(&matches))

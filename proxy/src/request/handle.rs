@@ -18,7 +18,9 @@ use hyper::body::Incoming;
 use std::{convert::Infallible, rc::Rc, time::Duration};
 use tokio::time::Instant;
 
-/// How long a workload may take to read a refusal.
+/// How long a workload may take to read a refusal. Also how long the connection of a refused request that had a body waits for its next request, whatever
+/// `limits.keepAliveTimeout` says: hyper serves on when all of that body was there to be thrown away (and closes at once when it was not), but does not
+/// tell, so the connection counts as one in the middle of a body.
 const REFUSAL_READ: Duration = Duration::from_secs(30);
 
 /// Answers one request; never fails, but services return a `Result`. `deadline` is this request's alone while it lasts.

@@ -1,5 +1,5 @@
-//! What cannot be brought about from outside: a peer off loopback on a loopback listener (by a forwarding rule of the node, say). Real sockets; the
-//! worker and the peer's address are made by hand.
+//! What cannot be brought about from outside at will: a peer off loopback on a loopback listener (by a forwarding rule of the node, say), and half a minute
+//! of silence. Real sockets; the worker, the peer's address and the clock are made by hand.
 
 use super::*;
 use crate::request::{params::Limits, params::RequestParams, route::RouteTable};
@@ -24,7 +24,7 @@ fn params(allow_remote_peers: bool) -> RequestParams {
             max_header_fields: 100,
             max_uri_bytes: 1024,
             header_read_timeout: Duration::from_secs(60),
-            keep_alive_timeout: Duration::from_secs(60),
+            keep_alive_timeout: Duration::from_secs(600),
         },
         allowed_hosts: vec![],
         allow_remote_peers,
@@ -117,4 +117,37 @@ async fn peers_off_loopback_are_refused_unless_allowed() {
             })
             .await;
     }
+}
+
+/// When all of its body was there, the connection serves on, for half a minute at most; else it ends with the answer.
+#[tokio::test]
+async fn a_refused_request_with_a_body_keeps_its_connection_for_half_a_minute_at_most() {
+    let post = |body: &str| {
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{body}")
+    };
+    LocalSet::new()
+        .run_until(async {
+            let (worker, listening) = worker(false);
+            drop(tokio::task::spawn_local(worker.timers.clone().run()));
+            let refused = async |body: &str| {
+                let mut client = connect(&worker, &listening, "127.0.0.1:1234").await;
+                client.write_all(post(body).as_bytes()).await.unwrap();
+                assert!(answer(&mut client).await.contains("no_route"));
+                client
+            };
+            let mut cut = refused("abc").await;
+            assert_eq!(cut.read(&mut [0; 1]).await.unwrap(), 0);
+
+            let mut whole = refused("abcdefghij").await;
+            whole.write_all(GET).await.unwrap();
+            assert!(answer(&mut whole).await.contains("no_route"));
+
+            let mut silent = refused("abcdefghij").await;
+            tokio::time::pause();
+            let before = Instant::now();
+            assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+            let took = before.elapsed().as_secs();
+            assert!((29..40).contains(&took), "{took} s");
+        })
+        .await;
 }

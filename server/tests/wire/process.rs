@@ -40,6 +40,7 @@ fn help_documents_every_variable_and_exit_code() {
             variable.name
         );
     }
+    assert!(said.contains("SIGHUP ignored: environment and TOOLS_FILE are read at the start"));
     for exit in ["64", "70", "71", "130", "143"] {
         assert!(help.contains(&format!("\n  {exit}")), "{help}");
     }

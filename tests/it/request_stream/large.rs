@@ -118,6 +118,9 @@ async fn large_bodies_pass_in_flat_memory() {
             "{name}"
         );
         let grown = most.saturating_sub(before);
+        println!(
+            "{name}: {bytes} bytes each way, resident memory {before} bytes before, {grown} more at most"
+        );
         assert!(grown < 32 * MIB, "{name}: grew by {grown} bytes");
     }
 }
