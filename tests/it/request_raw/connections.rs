@@ -1,6 +1,7 @@
 //! What becomes of a connection: late, broken and pipelined messages, silence, slowness.
 
 use super::*;
+use harness::upstream::raw::{RawUpstream, Step};
 
 /// What is refused before its body is read must not have that body taken for the next request, however late it comes.
 #[tokio::test]
@@ -183,6 +184,79 @@ async fn trailers_pass_without_credentials_and_framing() {
     let request = bench.upstream.requests().last().unwrap();
     assert_eq!(request.header("authorization").len(), 1);
     assert_eq!(request.verified, Some(Ok(())));
+}
+
+/// HTTP/1.1 lets trailers be dropped that were not announced (RFC 9110 section 6.6.2), or that nobody said to take (section 10.1.4): the body is whole all
+/// the same, and the connection serves on.
+#[tokio::test]
+async fn trailers_that_were_not_announced_or_not_asked_for_are_dropped_alone() {
+    let lab = Lab::new().await;
+    let echo = plain_upstream(&lab).await;
+    let answers = |announced: &str| {
+        Step::text(&format!(
+            "HTTP/1.1 200 OK\r\n{announced}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"
+        ))
+    };
+    let upstreams = [
+        RawUpstream::start(vec![answers("Trailer: X-Sum\r\n"), Step::Again])
+            .await
+            .unwrap(),
+        RawUpstream::start(vec![answers(""), Step::Again])
+            .await
+            .unwrap(),
+    ];
+    let of = |name: &str, url: &str| {
+        format!("name: {name}, match: {{ pathPrefix: /{name} }}, upstream: '{url}'")
+    };
+    let sidecar = ready(
+        &lab,
+        config(
+            "",
+            &[
+                of("sink", &echo.url()),
+                of("announced", &upstreams[0].url()),
+                of("unannounced", &upstreams[1].url()),
+            ],
+        ),
+    )
+    .await;
+
+    // Towards the upstream.
+    let chunks = "3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
+    let mut raw = Raw::connect(sidecar.listen()).await.unwrap();
+    for (announced, passes) in [("", false), ("Trailer: x-sum\r\n", true)] {
+        raw.send(format!(
+            "POST /sink HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\n{announced}{CHUNKED}\r\n{chunks}"
+        ))
+        .await
+        .unwrap();
+        assert_eq!(raw.answer().await.unwrap().status(), 200, "{announced}");
+        let body = echo.bodies().last().unwrap();
+        assert_eq!((body.len, body.broken), (3, false), "{announced}");
+        let got = body.trailers.is_some_and(|t| t.contains_key("x-sum"));
+        assert_eq!(got, passes, "{announced}");
+    }
+
+    // Towards the workload.
+    for (path, te, passes) in [
+        ("/announced", "TE: trailers\r\n", true),
+        ("/announced", "", false),
+        ("/unannounced", "TE: trailers\r\n", false),
+    ] {
+        raw.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{te}\r\n"
+        ))
+        .await
+        .unwrap();
+        let answer = raw.answer().await.unwrap();
+        let text = answer.text().to_lowercase();
+        assert!(text.starts_with("3\r\nabc\r\n0\r\n"), "{path} {te}: {text}");
+        assert_eq!(text.contains("x-sum: 1"), passes, "{path} {te}: {text}");
+    }
+    // HTTP/2 needs no announcement.
+    let answer = sidecar.client().http2().get("/unannounced").await.unwrap();
+    assert_eq!(answer.text(), "abc");
+    assert_eq!(answer.trailers.unwrap_or_default()["x-sum"], "1");
 }
 
 /// Connections that are silent or slow, with 1 s for a header section and 2 s between requests.
