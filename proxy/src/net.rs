@@ -5,6 +5,7 @@ pub mod dial;
 pub mod guard;
 pub mod proxy;
 pub mod tls;
+pub mod token_proxy;
 
 #[cfg(test)]
 pub(crate) mod raw_server;

@@ -18,8 +18,9 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use std::{future::Future, path::Path, pin::pin};
+use std::{future::Future, path::Path, pin::pin, sync::Arc};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -96,6 +97,9 @@ pub enum ClientError {
     /// The request could not be built.
     #[error("the request cannot be built")]
     Request(#[from] http::Error),
+    /// What is read anew for each request (roots) cannot be used.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
 }
 
 impl ClientError {
@@ -107,6 +111,7 @@ impl ClientError {
             Self::Http(_) => "http_protocol_error",
             Self::TooLarge => "reply_too_large",
             Self::Request(_) => "request",
+            Self::Setup(_) => "tls_setup",
         }
     }
 
@@ -133,6 +138,9 @@ impl ClientError {
                 "what answered is no token endpoint; check the authority's URL and what is in between"
             }
             Self::Request(_) => "check the authority's URL",
+            Self::Setup(_) => {
+                "the roots to trust cannot be read; check that their file is mounted, readable and PEM"
+            }
         }
     }
 }
@@ -148,22 +156,50 @@ impl AuthorityClient {
         ca_file: Option<&Path>,
         proxy: Option<&Url>,
     ) -> Result<Self, SetupError> {
+        let config = match endpoint.scheme() {
+            "https" => Some(tls::client_config(ca_file, Alpn::Http1And2)?),
+            _ => None,
+        };
+        Self::with(endpoint, None, config, proxy)
+    }
+
+    /// As [`AuthorityClient::new`] without a proxy, over TLS that is set up already, perhaps under another server name than the endpoint's host.
+    ///
+    /// # Errors
+    /// [`SetupError`], which names what to change.
+    pub fn over_tls(
+        endpoint: &Url,
+        server_name: Option<&str>,
+        config: Arc<ClientConfig>,
+    ) -> Result<Self, SetupError> {
+        Self::with(endpoint, server_name, Some(config), None)
+    }
+
+    fn with(
+        endpoint: &Url,
+        server_name: Option<&str>,
+        config: Option<Arc<ClientConfig>>,
+        proxy: Option<&Url>,
+    ) -> Result<Self, SetupError> {
         let bad = || SetupError::Host {
             host: endpoint.host_str().unwrap_or_default().to_owned(),
         };
-        let plain = endpoint.scheme() != "https";
+        let plain = config.is_none();
         let bracketed = endpoint.host_str().ok_or_else(bad)?;
         let host = bracketed
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
-        let tls = if plain {
-            None
-        } else {
-            Some(TlsTarget {
-                config: tls::client_config(ca_file, Alpn::Http1And2)?,
-                server_name: ServerName::try_from(host.clone()).map_err(|_| bad())?,
-            })
+        let tls = match config {
+            None => None,
+            Some(config) => {
+                let name = server_name.unwrap_or(&host).to_owned();
+                Some(TlsTarget {
+                    config,
+                    server_name: ServerName::try_from(name.clone())
+                        .map_err(|_| SetupError::Host { host: name })?,
+                })
+            }
         };
         let authority = match endpoint.port() {
             Some(port) => format!("{bracketed}:{port}"),

@@ -1,7 +1,10 @@
 //! The one TLS provider (aws-lc, chosen by name, never through a process-wide default), and client configurations built on it.
 
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{
+    CertificateDer,
+    pem::{self, PemObject},
+};
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -60,6 +63,24 @@ pub fn client_config(ca_file: Option<&Path>, alpn: Alpn) -> Result<Arc<ClientCon
     if roots.is_empty() {
         return Err(TlsError::NoRoots);
     }
+    config(roots, alpn)
+}
+
+/// As [`client_config`], but with the roots of a PEM text alone. `named` says in errors where the text came from.
+///
+/// # Errors
+/// [`TlsError::CaFile`] when there is no certificate in it.
+pub fn exclusive_config(
+    pem: &[u8],
+    named: &Path,
+    alpn: Alpn,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    add(&mut roots, named, CertificateDer::pem_slice_iter(pem))?;
+    config(roots, alpn)
+}
+
+fn config(roots: RootCertStore, alpn: Alpn) -> Result<Arc<ClientConfig>, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -88,21 +109,33 @@ fn system_roots() -> RootCertStore {
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
-    let bad = |cause: String| TlsError::CaFile {
-        path: path.to_owned(),
-        cause,
-    };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| unusable(path, &e))?;
+    add(roots, path, certificates)
+}
+
+fn add(
+    roots: &mut RootCertStore,
+    named: &Path,
+    certificates: impl Iterator<Item = Result<CertificateDer<'static>, pem::Error>>,
+) -> Result<(), TlsError> {
     let mut found = false;
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))? {
+    for certificate in certificates {
         roots
-            .add(certificate.map_err(|e| bad(e.to_string()))?)
-            .map_err(|e| bad(e.to_string()))?;
+            .add(certificate.map_err(|e| unusable(named, &e))?)
+            .map_err(|e| unusable(named, &e))?;
         found = true;
     }
     if found {
         Ok(())
     } else {
-        Err(bad("it holds no certificate".into()))
+        Err(unusable(named, &"it holds no certificate"))
+    }
+}
+
+fn unusable(path: &Path, cause: &dyn std::fmt::Display) -> TlsError {
+    TlsError::CaFile {
+        path: path.to_owned(),
+        cause: cause.to_string(),
     }
 }
 
