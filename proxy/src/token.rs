@@ -24,18 +24,22 @@ use caller::{
 use exchange::Exchanger;
 use file::{SubjectFile, SubjectSource};
 use injection::Injection;
-use params::{CredentialParams, SubjectTokenParams, TokenParams};
+use params::{ChainedTokenParams, Circle, CredentialParams, SubjectTokenParams, TokenParams};
 use prometheus::IntCounter;
 use renew::{Change, Renewer};
 use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};
 use slot::{Activity, Slot};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
 };
+use subject::SubjectToken;
 use tokio::{
-    sync::mpsc::{UnboundedSender, error::SendError, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedSender, error::SendError, unbounded_channel},
+        watch,
+    },
     task::JoinHandle,
 };
 use tracing::{info, warn};
@@ -62,6 +66,29 @@ pub enum TokenFlowError {
         /// The name that is missing.
         subject_token: Arc<str>,
     },
+    /// A subject token is to be the token of a credential that is not configured.
+    #[error(
+        "the subject token `{subject_token}` is to be the token of credential `{credential}`, which is not configured; add it under credentials"
+    )]
+    UnknownCredential {
+        /// Which subject token.
+        subject_token: Arc<str>,
+        /// The name that is missing.
+        credential: Arc<str>,
+    },
+    /// A subject token is to be the token of a credential that has one for each caller.
+    #[error(
+        "the subject token `{subject_token}` is to be the token of credential `{credential}`, which has no token of its own but one for each caller; name a credential that does not use the caller's token"
+    )]
+    ParentForCallers {
+        /// Which subject token.
+        subject_token: Arc<str>,
+        /// The credential.
+        credential: Arc<str>,
+    },
+    /// Credentials wait for each other's tokens.
+    #[error("credentials use each other's tokens in a circle: {0}; get one of them in another way")]
+    Circle(Circle),
 }
 
 /// The running token flow.
@@ -80,7 +107,7 @@ pub struct TokenFlow {
 /// A credential that gets a token for each caller.
 struct CallerCredential {
     params: CredentialParams,
-    subjects: Vec<SubjectTokenParams>,
+    subjects: Vec<Subject>,
     running: RunningCaller,
 }
 
@@ -93,11 +120,20 @@ struct RunningSubject {
 struct RunningCredential {
     params: CredentialParams,
     /// Its subject tokens: when one of them moves to another file, the renewer must look there.
-    subjects: Vec<SubjectTokenParams>,
+    subjects: Vec<Subject>,
     slot: Arc<Slot>,
+    /// The bare tokens issued to it, for credentials that use them.
+    issued: watch::Sender<Option<Arc<SubjectToken>>>,
     metrics: Arc<CredentialMetrics>,
     changes: UnboundedSender<Change>,
     _task: Task,
+}
+
+/// Where one of a credential's subject tokens comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Subject {
+    File(SubjectTokenParams),
+    Credential(ChainedTokenParams),
 }
 
 /// A task that ends with its owner.
@@ -142,31 +178,37 @@ impl TokenFlow {
     /// [`TokenFlowError`]; then everything runs on as before.
     pub fn apply(&mut self, params: TokenParams) -> Result<(), TokenFlowError> {
         let mut to_start = Vec::new();
-        let mut keep = Vec::new();
+        let mut keep: HashSet<Arc<str>> = HashSet::new();
         // All that can fail comes before anything is touched.
-        for credential in params.credentials {
-            let subjects = resolve(&credential, &params.subject_tokens)?;
-            let running = self.running(&credential.name);
+        for credential in params.parents_first().map_err(TokenFlowError::Circle)? {
+            let subjects = resolve(credential, &params)?;
+            // What is got with another token than before is another token too.
+            let parents_stay = subjects.iter().all(|subject| match subject {
+                Subject::File(_) => true,
+                Subject::Credential(chained) => keep.contains(&chained.credential),
+            });
+            let running = self.running(&credential.name).filter(|_| parents_stay);
             let unchanged =
-                running.is_some_and(|(params, used)| *params == credential && *used == subjects);
+                running.is_some_and(|(params, used)| params == credential && *used == subjects);
             if unchanged
-                || running.is_some_and(|(params, _)| {
+                || running.is_some_and(|(params, used)| {
                     params.injection == credential.injection
                         && params.grant.issues_the_same(&credential.grant)
+                        && same_credentials(used, &subjects)
                 })
             {
-                keep.push(Arc::clone(&credential.name));
+                keep.insert(Arc::clone(&credential.name));
             }
             if !unchanged {
-                let exchanger = self.build(&credential)?;
-                to_start.push((credential, subjects, exchanger));
+                let exchanger = self.build(credential)?;
+                to_start.push((credential.clone(), subjects, exchanger));
             }
         }
         let gone: Vec<_> = self
             .credentials
             .keys()
             .chain(self.callers.keys())
-            .filter(|name| !keep.contains(name))
+            .filter(|name| !keep.contains(*name))
             .cloned()
             .collect();
         for name in gone {
@@ -185,16 +227,17 @@ impl TokenFlow {
         Ok(())
     }
 
-    /// A credential's slot, how its tokens are put on requests, and the counter (`token_unavailable_total`) that the request flow adds to when it finds no token there. For a
-    /// name that is not configured, a slot that never has a token.
+    /// A credential's slot, how its tokens are put on requests, and the counter (`token_unavailable_total`) that the request flow adds to when it
+    /// finds no token there. For a name that is not configured, and for a credential whose token is never put on requests, a slot that never
+    /// has a token.
     pub fn handle(&self, name: &str) -> (Arc<Slot>, Arc<Injection>, IntCounter) {
         match self.credentials.get(name) {
-            Some(running) => (
+            Some(running) if running.params.grant.injectable() => (
                 Arc::clone(&running.slot),
                 Arc::clone(&running.params.injection),
                 running.metrics.unavailable().clone(),
             ),
-            None => {
+            _ => {
                 let slot = Slot::new(name.into());
                 slot.publish(Activity::Stopped);
                 (slot, Arc::default(), self.metrics.unattached())
@@ -220,7 +263,7 @@ impl TokenFlow {
     }
 
     /// The parameters of a credential that runs, and the subject tokens that it uses.
-    fn running(&self, name: &str) -> Option<(&CredentialParams, &Vec<SubjectTokenParams>)> {
+    fn running(&self, name: &str) -> Option<(&CredentialParams, &Vec<Subject>)> {
         let of_pod = self.credentials.get(name).map(|r| (&r.params, &r.subjects));
         of_pod.or_else(|| self.callers.get(name).map(|c| (&c.params, &c.subjects)))
     }
@@ -271,14 +314,10 @@ impl TokenFlow {
     fn change_or_start(
         &mut self,
         params: CredentialParams,
-        subjects: Vec<SubjectTokenParams>,
+        subjects: Vec<Subject>,
         exchanger: Arc<dyn Exchanger>,
     ) {
-        let sources: Vec<_> = subjects
-            .iter()
-            .filter_map(|s| self.subjects.get(&s.name))
-            .map(|s| s.file.source())
-            .collect();
+        let sources: Vec<_> = subjects.iter().filter_map(|s| self.source(s)).collect();
         if params.grant.is_for_callers() {
             return self.change_or_start_callers(params, subjects, sources, exchanger);
         }
@@ -303,10 +342,25 @@ impl TokenFlow {
         self.start_credential(params, subjects, sources, exchanger);
     }
 
+    /// What feeds a renewer; a credential must run already.
+    fn source(&self, subject: &Subject) -> Option<SubjectSource> {
+        match subject {
+            Subject::File(params) => Some(self.subjects.get(&params.name)?.file.source()),
+            Subject::Credential(params) => {
+                let running = self.credentials.get(&params.credential)?;
+                Some(SubjectSource::of_credential(
+                    Arc::clone(&params.name),
+                    Arc::clone(&params.credential),
+                    running.issued.subscribe(),
+                ))
+            }
+        }
+    }
+
     fn change_or_start_callers(
         &mut self,
         params: CredentialParams,
-        subjects: Vec<SubjectTokenParams>,
+        subjects: Vec<Subject>,
         sources: Vec<SubjectSource>,
         exchanger: Arc<dyn Exchanger>,
     ) {
@@ -349,17 +403,26 @@ impl TokenFlow {
     fn start_credential(
         &mut self,
         params: CredentialParams,
-        subjects: Vec<SubjectTokenParams>,
+        subjects: Vec<Subject>,
         sources: Vec<SubjectSource>,
         exchanger: Arc<dyn Exchanger>,
     ) {
         let name = Arc::clone(&params.name);
         let slot = Slot::new(Arc::clone(&name));
+        // One whose task is gone may have others that listen to it.
+        let issued = self
+            .credentials
+            .get(&name)
+            .map_or_else(|| watch::Sender::new(None), |r| r.issued.clone());
         let metrics = Arc::new(self.metrics.credential(&name));
         let renewer = Renewer {
             slot: Arc::clone(&slot),
             exchanger,
-            injection: Arc::clone(&params.injection),
+            injection: params
+                .grant
+                .injectable()
+                .then(|| Arc::clone(&params.injection)),
+            issued: issued.clone(),
             subjects: sources,
             exchange_timeout: params.exchange_timeout,
             clock: self.clock.clone(),
@@ -375,6 +438,7 @@ impl TokenFlow {
                 params,
                 subjects,
                 slot,
+                issued,
                 metrics,
                 changes,
                 _task: Task(task),
@@ -386,24 +450,54 @@ impl TokenFlow {
 /// The pod's own subject tokens that a credential uses, each once.
 fn resolve(
     credential: &CredentialParams,
-    all: &[SubjectTokenParams],
-) -> Result<Vec<SubjectTokenParams>, TokenFlowError> {
+    all: &TokenParams,
+) -> Result<Vec<Subject>, TokenFlowError> {
+    let subject = |name: &Arc<str>| {
+        if let Some(file) = all.subject_tokens.iter().find(|s| s.name == *name) {
+            return Ok(Subject::File(file.clone()));
+        }
+        let chained = all.chained_tokens.iter().find(|s| s.name == *name);
+        let chained = chained.ok_or_else(|| TokenFlowError::UnknownSubjectToken {
+            credential: Arc::clone(&credential.name),
+            subject_token: Arc::clone(name),
+        })?;
+        let parent = all
+            .credentials
+            .iter()
+            .find(|c| c.name == chained.credential);
+        match parent {
+            Some(parent) if parent.grant.is_for_callers() => {
+                Err(TokenFlowError::ParentForCallers {
+                    subject_token: Arc::clone(name),
+                    credential: Arc::clone(&chained.credential),
+                })
+            }
+            Some(_) => Ok(Subject::Credential(chained.clone())),
+            None => Err(TokenFlowError::UnknownCredential {
+                subject_token: Arc::clone(name),
+                credential: Arc::clone(&chained.credential),
+            }),
+        }
+    };
     credential
         .grant
         .subject_tokens()
         .into_iter()
         // Every request brings its own.
         .filter(|name| ***name != *caller::NAME)
-        .map(|name| {
-            all.iter()
-                .find(|s| s.name == *name)
-                .cloned()
-                .ok_or_else(|| TokenFlowError::UnknownSubjectToken {
-                    credential: Arc::clone(&credential.name),
-                    subject_token: Arc::clone(name),
-                })
-        })
+        .map(subject)
         .collect()
+}
+
+/// Whether what is issued by credentials comes from the same ones. A file may move; whose token is in it does not change by that.
+fn same_credentials(before: &[Subject], now: &[Subject]) -> bool {
+    let chained = |subjects: &[Subject]| -> Vec<Subject> {
+        let chained = subjects
+            .iter()
+            .filter(|s| matches!(s, Subject::Credential(_)));
+        chained.cloned().collect()
+    };
+    chained(before) == chained(now)
 }
 
 #[cfg(test)]

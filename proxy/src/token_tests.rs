@@ -1,5 +1,8 @@
 //! The token flow as a whole: files, exchanges over loopback, reload, readiness, metrics.
 
+#[path = "token/chain_tests.rs"]
+mod chains;
+
 use super::*;
 use crate::{
     net::raw_server::{RawServer, reply},
@@ -81,6 +84,7 @@ impl Bench {
         TokenParams {
             subject_tokens: vec![subject("pod", self.file())],
             credentials,
+            ..TokenParams::default()
         }
     }
 
@@ -342,6 +346,7 @@ async fn a_token_is_never_served_for_another_client_scope_or_audience() {
                     exchange_timeout: Duration::from_secs(10),
                     caller_cache: Default::default(),
                 }],
+                ..TokenParams::default()
             };
             let mut flow = bench.start(params(&base)).unwrap();
             let (slot, _, _) = flow.handle("a");
@@ -379,8 +384,8 @@ async fn a_reload_that_cannot_be_built_changes_nothing() {
     );
 
     let unknown = TokenParams {
-        subject_tokens: vec![],
         credentials: vec![good],
+        ..TokenParams::default()
     };
     let error = flow.apply(unknown).unwrap_err().to_string();
     assert!(
@@ -410,6 +415,7 @@ async fn a_hung_authority_delays_no_other_credential() {
             client_id: "c".into(),
             scope: "s/.default".into(),
             subject_token: "pod".into(),
+            identity_binding: None,
             authority: AuthorityParams::default(),
         }),
         injection: Arc::default(),

@@ -8,7 +8,10 @@ use super::{
     subject::{Subject, span},
 };
 use crate::{
-    net::client::{AuthorityClient, ClientError, Reply},
+    net::{
+        client::{AuthorityClient, ClientError, Reply},
+        token_proxy::TokenProxyParams,
+    },
     token::{
         exchange::{self, SubjectTokens, error::Class},
         params::{AuthorityParams, CredentialParams, GrantParams},
@@ -34,19 +37,55 @@ struct Place<'a> {
     /// A document that it has, or any path: only that it answers matters.
     document: String,
     params: &'a AuthorityParams,
+    /// The cluster's token proxy is asked instead; it has no documents.
+    token_proxy: Option<&'a TokenProxyParams>,
+}
+
+fn entra<'a>(
+    authority_host: &'a Url,
+    tenant_id: &str,
+    params: &'a AuthorityParams,
+    token_proxy: Option<&'a TokenProxyParams>,
+) -> Place<'a> {
+    Place {
+        url: token_proxy.map_or(authority_host, |proxy| &proxy.url),
+        document: format!("/{tenant_id}/v2.0/.well-known/openid-configuration"),
+        params,
+        token_proxy,
+    }
 }
 
 fn place(grant: &GrantParams) -> Place<'_> {
     match grant {
-        GrantParams::EntraClientAssertion(p) => Place {
-            url: &p.authority_host,
-            document: format!("/{}/v2.0/.well-known/openid-configuration", p.tenant_id),
+        GrantParams::EntraClientAssertion(p) => entra(
+            &p.authority_host,
+            &p.tenant_id,
+            &p.authority,
+            p.identity_binding.as_ref(),
+        ),
+        GrantParams::EntraOnBehalfOf(p) => entra(
+            &p.authority_host,
+            &p.tenant_id,
+            &p.authority,
+            p.identity_binding.as_ref(),
+        ),
+        GrantParams::EntraAgentBlueprint(p) => entra(
+            &p.authority_host,
+            &p.tenant_id,
+            &p.authority,
+            p.identity_binding.as_ref(),
+        ),
+        GrantParams::GoogleSts(p) => Place {
+            url: &p.token_endpoint,
+            document: p.token_endpoint.path().to_owned(),
             params: &p.authority,
+            token_proxy: None,
         },
         GrantParams::TokenExchange(p) => Place {
             url: &p.token_endpoint,
             document: p.token_endpoint.path().to_owned(),
             params: &p.authority,
+            token_proxy: None,
         },
     }
 }
@@ -70,6 +109,16 @@ fn known<'a>(
             scope: Some(&p.scope),
             ..base
         },
+        GrantParams::EntraOnBehalfOf(p) => Facts {
+            client_id: Some(&p.client_id),
+            scope: Some(&p.scope),
+            ..base
+        },
+        GrantParams::EntraAgentBlueprint(p) => Facts {
+            client_id: Some(&p.client_id),
+            ..base
+        },
+        GrantParams::GoogleSts(_) => base,
         GrantParams::TokenExchange(p) => Facts {
             scope: p.scope.as_deref(),
             ..base
@@ -87,6 +136,15 @@ pub(super) async fn examine(
     let host = place.url.host_str().unwrap_or_default();
     let facts = known(&credential.grant, host, subjects);
     let mut steps = Vec::new();
+    if place.token_proxy.is_some() {
+        steps.push(Step::skip(
+            &of,
+            "reach",
+            "an identity binding: the cluster's token proxy is asked, which knows nothing but the exchange",
+        ));
+        steps.push(exchanged(&of, credential, subjects, &facts, clock).await);
+        return steps;
+    }
     let client = AuthorityClient::new(
         place.url,
         place.params.ca_file.as_deref(),

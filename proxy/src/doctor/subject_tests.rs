@@ -166,6 +166,7 @@ fn entra_is_expected_where_a_credential_says_so() {
             client_id: "c".into(),
             scope: "s/.default".into(),
             subject_token: subject.into(),
+            identity_binding: None,
             authority: AuthorityParams::default(),
         }),
         injection: Arc::default(),

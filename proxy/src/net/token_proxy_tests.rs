@@ -37,10 +37,13 @@ impl Identity {
     }
 }
 
-/// A proxy; each request is recorded behind the server name that it came under.
+/// A server name and the request that came under it.
+type Seen = (Option<String>, String);
+
+/// A proxy that records what it sees.
 struct Proxy {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<(Option<String>, String)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
     config: Arc<Mutex<Arc<ServerConfig>>>,
     _tasks: JoinSet<()>,
 }

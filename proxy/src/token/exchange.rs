@@ -1,8 +1,13 @@
 //! Exchanging subject tokens for an issued token: the one seam of the token flow. `renew` decides when; an [`Exchanger`] knows how.
 
+pub mod agent_blueprint;
 pub mod entra;
+mod entra_endpoint;
 pub mod error;
+pub mod google_sts;
+pub mod on_behalf_of;
 pub mod reply;
+mod rfc3339;
 pub mod token_exchange;
 pub mod wire;
 
@@ -101,6 +106,15 @@ pub fn build(grant: &GrantParams, clock: Clock) -> Result<Arc<dyn Exchanger>, Se
     Ok(match grant {
         GrantParams::EntraClientAssertion(p) => {
             Arc::new(entra::EntraExchanger::new(p.clone(), clock)?)
+        }
+        GrantParams::EntraOnBehalfOf(p) => {
+            Arc::new(on_behalf_of::OnBehalfOfExchanger::new(p.clone(), clock)?)
+        }
+        GrantParams::EntraAgentBlueprint(p) => Arc::new(
+            agent_blueprint::AgentBlueprintExchanger::new(p.clone(), clock)?,
+        ),
+        GrantParams::GoogleSts(p) => {
+            Arc::new(google_sts::GoogleStsExchanger::new(p.clone(), clock)?)
         }
         GrantParams::TokenExchange(p) => {
             Arc::new(token_exchange::TokenExchanger::new(p.clone(), clock)?)

@@ -64,6 +64,7 @@ pub struct SubjectSource {
     name: Arc<str>,
     receiver: watch::Receiver<Option<Arc<SubjectToken>>>,
     file: Option<Arc<SubjectFile>>,
+    credential: Option<Arc<str>>,
 }
 
 impl SubjectSource {
@@ -73,7 +74,27 @@ impl SubjectSource {
             name,
             receiver,
             file: None,
+            credential: None,
         }
+    }
+
+    /// A source that the renewer of `credential` feeds with the tokens issued to it.
+    pub const fn of_credential(
+        name: Arc<str>,
+        credential: Arc<str>,
+        receiver: watch::Receiver<Option<Arc<SubjectToken>>>,
+    ) -> Self {
+        Self {
+            name,
+            receiver,
+            file: None,
+            credential: Some(credential),
+        }
+    }
+
+    /// The credential whose issued token this is, if it is one.
+    pub const fn credential(&self) -> Option<&Arc<str>> {
+        self.credential.as_ref()
     }
 
     /// The subject token's name.
@@ -128,6 +149,7 @@ impl SubjectFile {
             name: Arc::clone(&self.name),
             receiver: self.current.subscribe(),
             file: Some(Arc::clone(self)),
+            credential: None,
         }
     }
 

@@ -1,9 +1,18 @@
 //! What the token flow needs to know, already checked. Built by `config`; no parsing in here.
 
+mod chain;
+mod entra;
+mod google;
+
+pub use chain::Circle;
+pub use entra::{EntraAgentBlueprintParams, EntraClientAssertionParams, EntraOnBehalfOfParams};
+pub use google::{GoogleStsParams, ImpersonationParams};
+
 use super::{
     caller::{self, cache::CacheLimits},
     injection::Injection,
 };
+use crate::net::token_proxy::TokenProxyParams;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
 
@@ -12,6 +21,9 @@ use url::Url;
 pub struct TokenParams {
     /// Files that hold subject tokens, by name.
     pub subject_tokens: Vec<SubjectTokenParams>,
+    /// Subject tokens that are what a credential got, by name; no name is among `subject_tokens`, and no credential uses its own, by whatever
+    /// detour.
+    pub chained_tokens: Vec<ChainedTokenParams>,
     /// The configured ways to get one issued token each.
     pub credentials: Vec<CredentialParams>,
 }
@@ -23,6 +35,15 @@ pub struct SubjectTokenParams {
     pub name: Arc<str>,
     /// The file. It may not exist yet.
     pub file: PathBuf,
+}
+
+/// A subject token that is the token issued to a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainedTokenParams {
+    /// The name that credentials use.
+    pub name: Arc<str>,
+    /// The credential whose token it is.
+    pub credential: Arc<str>,
 }
 
 /// A credential: a configured way to get one issued token.
@@ -45,6 +66,12 @@ pub struct CredentialParams {
 pub enum GrantParams {
     /// Entra: client_credentials with the subject token as client assertion (RFC 7523 section 2.2).
     EntraClientAssertion(EntraClientAssertionParams),
+    /// Entra: on behalf of a caller.
+    EntraOnBehalfOf(EntraOnBehalfOfParams),
+    /// Entra Agent ID: the blueprint's token for its agent identity.
+    EntraAgentBlueprint(EntraAgentBlueprintParams),
+    /// Google's token exchange, perhaps with service account impersonation.
+    GoogleSts(GoogleStsParams),
     /// Token exchange, RFC 8693.
     TokenExchange(TokenExchangeParams),
 }
@@ -61,6 +88,9 @@ impl GrantParams {
     pub fn subject_tokens(&self) -> Vec<&Arc<str>> {
         let mut names = match self {
             Self::EntraClientAssertion(p) => vec![&p.subject_token],
+            Self::EntraOnBehalfOf(p) => vec![&p.client_assertion, &p.assertion],
+            Self::EntraAgentBlueprint(p) => vec![&p.client_assertion],
+            Self::GoogleSts(p) => vec![&p.subject_token],
             Self::TokenExchange(p) => {
                 let mut names = vec![&p.subject_token];
                 names.extend(p.actor_token.iter().map(|a| &a.subject_token));
@@ -85,11 +115,19 @@ impl GrantParams {
     }
 
     /// The authorization server that is asked: what works or fails as one.
-    pub const fn authority(&self) -> &Url {
+    pub fn authority(&self) -> &Url {
         match self {
-            Self::EntraClientAssertion(p) => &p.authority_host,
+            Self::EntraClientAssertion(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
+            Self::EntraOnBehalfOf(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
+            Self::EntraAgentBlueprint(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
+            Self::GoogleSts(p) => &p.token_endpoint,
             Self::TokenExchange(p) => &p.token_endpoint,
         }
+    }
+
+    /// Whether its token may be put on requests at all. One that may not is only ever the subject token of another credential.
+    pub const fn injectable(&self) -> bool {
+        !matches!(self, Self::EntraAgentBlueprint(_))
     }
 
     /// Without what only says how the authority is reached and trusted, and where the secret that proves the client lies.
@@ -97,6 +135,14 @@ impl GrantParams {
         let mut grant = self.clone();
         match &mut grant {
             Self::EntraClientAssertion(p) => p.authority = AuthorityParams::default(),
+            Self::EntraOnBehalfOf(p) => p.authority = AuthorityParams::default(),
+            Self::EntraAgentBlueprint(p) => p.authority = AuthorityParams::default(),
+            Self::GoogleSts(p) => {
+                p.authority = AuthorityParams::default();
+                if let Some(impersonation) = &mut p.impersonation {
+                    impersonation.authority = AuthorityParams::default();
+                }
+            }
             Self::TokenExchange(p) => {
                 p.authority = AuthorityParams::default();
                 match &mut p.client_authentication {
@@ -115,21 +161,9 @@ impl GrantParams {
     }
 }
 
-/// Parameters of Entra's client-assertion request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct EntraClientAssertionParams {
-    /// `https://login.microsoftonline.com` or another cloud's; never a path; https, or http on loopback.
-    pub authority_host: Url,
-    /// Tenant id or domain.
-    pub tenant_id: String,
-    /// Application (client) id of the app registration or managed identity.
-    pub client_id: String,
-    /// One resource's scope, ending in `/.default`.
-    pub scope: String,
-    /// Name of the subject token that is sent as the assertion.
-    pub subject_token: Arc<str>,
-    /// How the authority is reached and trusted.
-    pub authority: AuthorityParams,
+/// The token proxy of an identity binding is asked in the authority's place.
+fn asked<'a>(authority_host: &'a Url, identity_binding: Option<&'a TokenProxyParams>) -> &'a Url {
+    identity_binding.map_or(authority_host, |proxy| &proxy.url)
 }
 
 /// Parameters of an RFC 8693 request.

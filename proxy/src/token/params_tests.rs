@@ -30,6 +30,7 @@ pub(crate) fn entra(authority_host: Url) -> Variations {
         client_id: "client".into(),
         scope: "api://a/.default".into(),
         subject_token: "pod".into(),
+        identity_binding: None,
         authority: AuthorityParams::default(),
     };
     // A parameter that is added must be named here and varied below.
@@ -39,6 +40,7 @@ pub(crate) fn entra(authority_host: Url) -> Variations {
         client_id: _,
         scope: _,
         subject_token: _,
+        identity_binding: _,
         authority: AuthorityParams {
             ca_file: _,
             proxy: _,

@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::mpsc::UnboundedReceiver,
+    sync::{mpsc::UnboundedReceiver, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{info, warn};
@@ -39,8 +39,10 @@ pub struct Renewer {
     pub slot: Arc<Slot>,
     /// How they are got.
     pub exchanger: Arc<dyn Exchanger>,
-    /// How they are put on requests.
-    pub injection: Arc<Injection>,
+    /// How they are put on requests; `None`: never, then the slot says no more than that there is a token.
+    pub injection: Option<Arc<Injection>>,
+    /// Where the bare tokens go, for credentials that use them as a subject token.
+    pub issued: watch::Sender<Option<Arc<SubjectToken>>>,
     /// The subject tokens that an exchange needs, all of them.
     pub subjects: Vec<SubjectSource>,
     /// The longest that one exchange may take.
@@ -213,7 +215,10 @@ impl Renewer {
             if left < schedule::FLOOR {
                 return Err(ExchangeError::dead_on_arrival());
             }
-            let header = self.injection.value(&issued)?;
+            let header = match &self.injection {
+                Some(injection) => injection.value(&issued)?,
+                None => HeaderValue::from_static(""),
+            };
             Ok(Fresh {
                 issued,
                 header,
@@ -244,6 +249,10 @@ impl Renewer {
             self.clock.unix_at(expires_at),
         );
         state.serial = Some(self.slot.store(header, expires_at));
+        self.issued.send_replace(Some(Arc::new(SubjectToken::issued(
+            issued.token,
+            self.clock.unix_at(expires_at),
+        ))));
         state.phase = Phase::Healthy;
         // Counted from the sending, so an exchange that took long may have passed it already.
         state.due = sent_at
@@ -396,17 +405,17 @@ impl Renewer {
             .iter()
             .map(|source| {
                 let subject = Arc::clone(source.name());
-                match look(source) {
-                    None => Err(Blocked {
-                        subject,
-                        code: "subject_token_missing",
-                    }),
-                    Some(token) if token.claims().exp <= now => Err(Blocked {
-                        subject,
-                        code: "subject_token_expired",
-                    }),
-                    Some(token) => Ok((subject, token)),
-                }
+                let code = match (look(source), source.credential()) {
+                    (Some(token), _) if now < token.claims().exp => return Ok((subject, token)),
+                    (_, Some(_)) => "credential_pending",
+                    (Some(_), None) => "subject_token_expired",
+                    (None, None) => "subject_token_missing",
+                };
+                Err(Blocked {
+                    subject,
+                    credential: source.credential().cloned(),
+                    code,
+                })
             })
             .collect::<Result<_, _>>()
             .map(SubjectTokens::new)

@@ -119,6 +119,22 @@ impl SubjectToken {
         })
     }
 
+    /// A token that was issued to one of our own credentials. It may be opaque: nothing is read from it, and all that is known of it is until when
+    /// it is used (time since the epoch).
+    pub fn issued(text: Zeroizing<String>, until: Duration) -> Self {
+        Self {
+            fingerprint: fingerprint(text.as_bytes()),
+            text,
+            claims: Claims {
+                exp: until,
+                iat: None,
+                iss: None,
+                sub: None,
+                aud: Vec::new(),
+            },
+        }
+    }
+
     /// The token itself: to be sent to an authorization server and nowhere else.
     pub fn expose(&self) -> &str {
         &self.text
@@ -280,6 +296,18 @@ pub(crate) mod tests {
             SubjectToken::parse(b"\xff\xfe", Duration::ZERO).unwrap_err(),
             SubjectError::NotAJwt
         );
+    }
+
+    #[test]
+    fn an_issued_token_is_taken_as_it_is() {
+        let token = SubjectToken::issued(
+            Zeroizing::new("ya29.opaque".to_owned()),
+            Duration::from_secs(2000),
+        );
+        assert_eq!(token.expose(), "ya29.opaque");
+        assert_eq!(token.claims().exp, Duration::from_secs(2000));
+        assert_eq!(token.claims().iss, None);
+        assert!(!format!("{token:?}").contains("opaque"));
     }
 
     #[test]

@@ -190,7 +190,7 @@ fn everything_has_an_effect() {
         .iter()
         .map(|c| match &c.grant {
             GrantParams::TokenExchange(t) => t.client_authentication.clone(),
-            GrantParams::EntraClientAssertion(_) => panic!(),
+            other => panic!("{other:?}"),
         })
         .collect();
     let client_secret_file: PathBuf = "/etc/sts/secret".into();
@@ -295,7 +295,7 @@ fn the_authority_host_may_end_in_a_slash() {
         let text = "credentials: {a: {entraClientAssertion: {scope: x/.default}}}\nroutes: [{name: r, upstream: https://u.example, credential: a}]";
         match &load_with(text, &env).unwrap().token.credentials[0].grant {
             GrantParams::EntraClientAssertion(e) => e.authority_host.to_string(),
-            GrantParams::TokenExchange(_) => panic!(),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(
@@ -441,6 +441,7 @@ fn authorities_go_through_the_proxy_that_the_environment_names() {
         let proxy = |grant: &GrantParams| match grant {
             GrantParams::EntraClientAssertion(e) => e.authority.proxy.clone(),
             GrantParams::TokenExchange(t) => t.authority.proxy.clone(),
+            other => panic!("{other:?}"),
         };
         let proxies = config.token.credentials.iter().map(|c| proxy(&c.grant));
         proxies

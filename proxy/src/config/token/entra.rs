@@ -28,6 +28,7 @@ pub(super) fn entra(
         client_id: client_id?,
         scope: scope?,
         subject_token: subject_token?,
+        identity_binding: None,
         authority: authority?,
     })
 }

@@ -2,13 +2,13 @@
 //! over our own transport; the reply is kept as it came and read by `reply`. What the library cannot say (claims) is built by `wire`.
 
 use super::{
-    Exchanger, IssuedToken, SubjectTokens, TokenType,
+    Exchanger, IssuedToken, SubjectTokens,
+    entra_endpoint::{self, EntraEndpoint},
     error::ExchangeError,
-    reply::{self, Expected, RawReply},
     wire::{CLIENT_ASSERTION_JWT_BEARER, Form, GRANT_CLIENT_CREDENTIALS},
 };
 use crate::{
-    net::client::{AuthorityClient, ClientError, Reply, SetupError},
+    net::client::{ClientError, Reply, SetupError},
     token::params::EntraClientAssertionParams,
 };
 use azure_core::{
@@ -35,7 +35,7 @@ use zeroize::Zeroizing;
 #[derive(Debug)]
 pub struct EntraExchanger {
     params: EntraClientAssertionParams,
-    client: Arc<AuthorityClient>,
+    endpoint: Arc<EntraEndpoint>,
     clock: Clock,
 }
 
@@ -43,14 +43,15 @@ impl EntraExchanger {
     /// # Errors
     /// When the client for the authority cannot be set up (CA file, host).
     pub fn new(params: EntraClientAssertionParams, clock: Clock) -> Result<Self, SetupError> {
-        let client = AuthorityClient::new(
+        let endpoint = EntraEndpoint::new(
             &params.authority_host,
-            params.authority.ca_file.as_deref(),
-            params.authority.proxy.as_ref(),
+            &params.tenant_id,
+            &params.authority,
+            params.identity_binding.as_ref(),
         )?;
         Ok(Self {
             params,
-            client: Arc::new(client),
+            endpoint: Arc::new(endpoint),
             clock,
         })
     }
@@ -58,7 +59,7 @@ impl EntraExchanger {
     /// Through azure_identity.
     async fn through_library(&self, assertion: &str) -> Result<Reply, ExchangeError> {
         let transport = Arc::new(Recorder {
-            client: Arc::clone(&self.client),
+            endpoint: Arc::clone(&self.endpoint),
             outcome: Mutex::new(None),
         });
         let mut cloud = CustomConfiguration::default();
@@ -87,19 +88,14 @@ impl EntraExchanger {
 
     /// The same request with `claims`, which the library cannot send.
     async fn with_claims(&self, assertion: &str, claims: &str) -> Result<Reply, ExchangeError> {
-        let body = Form::new()
+        let form = Form::new()
             .with("client_assertion", assertion)
             .with("client_assertion_type", CLIENT_ASSERTION_JWT_BEARER)
             .with("client_id", &self.params.client_id)
             .with("grant_type", GRANT_CLIENT_CREDENTIALS)
             .with("scope", &self.params.scope)
-            .with("claims", claims)
-            .finish();
-        let path = format!("/{}/oauth2/v2.0/token", self.params.tenant_id);
-        self.client
-            .post_form(&path, &[], body)
-            .await
-            .map_err(|e| ExchangeError::transport(&e))
+            .with("claims", claims);
+        self.endpoint.post(form).await
     }
 
     /// The library wants https and drops paths; the transport dials what was configured, whatever stands here.
@@ -129,16 +125,7 @@ impl Exchanger for EntraExchanger {
             None => self.through_library(assertion).await?,
             Some(claims) => self.with_claims(assertion, claims).await?,
         };
-        reply::parse(
-            RawReply {
-                status: reply.status,
-                headers: &reply.headers,
-                body: &reply.body,
-            },
-            Expected::AccessToken,
-            TokenType::Bearer,
-            self.clock.unix_now(),
-        )
+        entra_endpoint::read(&reply, self.clock.unix_now())
     }
 }
 
@@ -161,7 +148,7 @@ impl ClientAssertion for Assertion {
 /// success: it would keep copies of the token that nobody wipes, hide the status of replies that are not JSON, and overflow on an absurd
 /// `expires_in`.
 struct Recorder {
-    client: Arc<AuthorityClient>,
+    endpoint: Arc<EntraEndpoint>,
     outcome: Mutex<Option<Result<Reply, ClientError>>>,
 }
 
@@ -204,8 +191,8 @@ impl HttpClient for Recorder {
             })
             .collect();
         let outcome = self
-            .client
-            .post_form(
+            .endpoint
+            .post_raw(
                 request.url().path(),
                 &headers,
                 Zeroizing::new(body.to_vec()),

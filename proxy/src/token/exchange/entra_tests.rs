@@ -23,6 +23,7 @@ fn exchanger(authority_host: Url) -> EntraExchanger {
             client_id: CLIENT.into(),
             scope: "api://x/.default".into(),
             subject_token: "pod".into(),
+            identity_binding: None,
             authority: AuthorityParams::default(),
         },
         Clock::system(),

@@ -168,6 +168,23 @@ impl ExchangeError {
         }
     }
 
+    /// An API that knows no OAuth errors refused. `code` is bounded by the callers, `words` are its own.
+    pub(crate) fn refused_by_api(
+        code: &'static str,
+        class: Class,
+        mend: &'static str,
+        words: Option<&str>,
+    ) -> Self {
+        Self {
+            fault: match class {
+                Class::Transient | Class::Throttled => Fault::Authority,
+                Class::Permanent | Class::Propagation => Fault::Pod,
+            },
+            detail: words.and_then(sanitise),
+            ..Self::plain(code, class, mend)
+        }
+    }
+
     const fn plain(code: &'static str, class: Class, mend: &'static str) -> Self {
         Self {
             code,

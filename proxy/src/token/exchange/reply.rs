@@ -100,13 +100,7 @@ fn issued(
         return Err(odd("reply_token_type", wrong));
     }
     check_issued_type(body.issued_token_type.as_deref(), expected)?;
-    // Visible ASCII (a superset of RFC 6750's b64token): no space, no control character, nothing that ends or splits a header.
-    if !token.0.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
-        return Err(odd(
-            "reply_bad_characters",
-            "the access_token holds characters that no header may carry; it is not injected; check the authority",
-        ));
-    }
+    check_characters(&token.0)?;
     let lifetime = match body.expires_in.as_ref().filter(|v| !v.is_null()) {
         None => DEFAULT_LIFETIME,
         Some(value) => seconds(value)
@@ -125,6 +119,17 @@ fn issued(
         lifetime,
         refresh_in: body.refresh_in.as_ref().and_then(seconds),
     })
+}
+
+/// Visible ASCII (a superset of RFC 6750's b64token): no space, no control character, nothing that ends or splits a header.
+pub(super) fn check_characters(token: &str) -> Result<(), ExchangeError> {
+    if token.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
+        return Ok(());
+    }
+    Err(ExchangeError::odd_reply(
+        "reply_bad_characters",
+        "the access_token holds characters that no header may carry; it is not injected; check the authority",
+    ))
 }
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -253,7 +258,7 @@ fn seconds(value: &Value) -> Option<Duration> {
 }
 
 /// `Retry-After`: seconds or an HTTP date (RFC 9110 section 10.2.3). A date that has passed means now.
-fn retry_after(headers: &HeaderMap, now: Duration) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: Duration) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds));

@@ -9,6 +9,8 @@ use zeroize::Zeroizing;
 pub const GRANT_TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// `grant_type` of RFC 6749 section 4.4.
 pub const GRANT_CLIENT_CREDENTIALS: &str = "client_credentials";
+/// `grant_type` of RFC 7523 section 2.1.
+pub const GRANT_JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// `client_assertion_type` of RFC 7523 section 2.2.
 pub const CLIENT_ASSERTION_JWT_BEARER: &str =
     "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

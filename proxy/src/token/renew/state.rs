@@ -5,7 +5,7 @@ use crate::token::{
     slot::Serial,
     subject::Fingerprint,
 };
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Wakes other than the clock's do not make exchanges follow each other faster than that.
@@ -104,9 +104,27 @@ impl Phase {
 }
 
 /// Why nothing can be exchanged.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("waiting for a usable subject token `{subject}` ({code})")]
+#[derive(Debug, Clone)]
 pub(super) struct Blocked {
     pub(super) subject: Arc<str>,
+    /// The credential whose token the subject token is.
+    pub(super) credential: Option<Arc<str>>,
     pub(super) code: &'static str,
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            subject,
+            credential,
+            code,
+        } = self;
+        match credential {
+            Some(parent) => write!(
+                f,
+                "waiting for the token of credential `{parent}` (subject token `{subject}`), which has none now; see there"
+            ),
+            None => write!(f, "waiting for a usable subject token `{subject}` ({code})"),
+        }
+    }
 }

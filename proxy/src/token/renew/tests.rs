@@ -183,7 +183,8 @@ impl Bench {
         let renewer = Renewer {
             slot: Arc::clone(&slot),
             exchanger: Arc::new(script.clone()),
-            injection: Arc::default(),
+            injection: Some(Arc::default()),
+            issued: watch::Sender::new(None),
             subjects: vec![source],
             exchange_timeout: secs(10),
             clock: clock.clone(),
@@ -224,7 +225,8 @@ impl Bench {
         let renewer = Renewer {
             slot: Slot::new("by hand".into()),
             exchanger: Arc::new(self.script.clone()),
-            injection: Arc::default(),
+            injection: Some(Arc::default()),
+            issued: watch::Sender::new(None),
             subjects: vec![SubjectSource::fed("pod".into(), self.subject.subscribe())],
             exchange_timeout: secs(10),
             clock: self.clock.clone(),
