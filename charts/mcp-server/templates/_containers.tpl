@@ -1,0 +1,185 @@
+{{/* The two containers, and the volumes they mount: shared by the Deployment and by the test's pod. */}}
+
+{{- define "mcp-server.sidecar" -}}
+name: token-sidecar
+image: {{ include "mcp-server.image" (dict "image" .Values.sidecar.image "chart" .Chart) | quote }}
+imagePullPolicy: {{ .Values.sidecar.image.pullPolicy }}
+{{- if include "mcp-server.native" . }}
+restartPolicy: Always
+{{- end }}
+args: [--config, /etc/token-sidecar/config/config.yaml]
+{{- if or .Values.sidecar.httpsProxy .Values.sidecar.noProxy }}
+env:
+  {{- with .Values.sidecar.httpsProxy }}
+  - name: HTTPS_PROXY
+    value: {{ . | quote }}
+  {{- end }}
+  {{- with .Values.sidecar.noProxy }}
+  - name: NO_PROXY
+    value: {{ . | quote }}
+  {{- end }}
+{{- end }}
+ports:
+  - name: admin
+    containerPort: {{ include "mcp-server.adminPort" . }}
+    protocol: TCP
+# Passes once every credential has had a token: a native sidecar holds the server back until then.
+startupProbe:
+  httpGet: {path: /startupz, port: admin}
+  periodSeconds: 1
+  timeoutSeconds: 2
+  failureThreshold: {{ .Values.sidecar.startupSeconds }}
+livenessProbe:
+  httpGet: {path: /livez, port: admin}
+  periodSeconds: 10
+  timeoutSeconds: 2
+readinessProbe:
+  httpGet: {path: /readyz, port: admin}
+  periodSeconds: 5
+  timeoutSeconds: 2
+resources:
+  {{- toYaml .Values.sidecar.resources | nindent 2 }}
+securityContext:
+  {{- include "mcp-server.containerSecurity" .Values.sidecarSecurityContext | nindent 2 }}
+volumeMounts:
+  # A directory, never a subPath: those do not follow changes.
+  - name: token-sidecar-config
+    mountPath: /etc/token-sidecar/config
+    readOnly: true
+  {{- if include "mcp-server.tokenSources" . }}
+  - name: token-sidecar-tokens
+    mountPath: {{ include "mcp-server.tokenDir" . }}
+    readOnly: true
+  {{- end }}
+  {{- range .Values.sidecar.mounts }}
+  - name: sidecar-{{ .name }}
+    mountPath: {{ .path }}
+    readOnly: true
+  {{- end }}
+{{- end -}}
+
+{{- define "mcp-server.server" -}}
+name: mcp-server
+image: {{ include "mcp-server.image" (dict "image" .Values.image "chart" .Chart) | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+env:
+  {{- include "mcp-server.serverEnv" . | nindent 2 }}
+ports:
+  - name: http
+    containerPort: 3333
+    protocol: TCP
+startupProbe:
+  httpGet: {path: {{ .Values.app.probes.startup }}, port: http}
+  periodSeconds: 1
+  timeoutSeconds: 3
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: {{ .Values.app.probes.liveness }}, port: http}
+  periodSeconds: 10
+  timeoutSeconds: 2
+readinessProbe:
+  httpGet: {path: {{ .Values.app.probes.readiness }}, port: http}
+  periodSeconds: 5
+  timeoutSeconds: 3
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+securityContext:
+  {{- include "mcp-server.containerSecurity" .Values.securityContext | nindent 2 }}
+{{- if .Values.app.tools }}
+volumeMounts:
+  - name: tools
+    mountPath: /etc/mcp-server
+    readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "mcp-server.serverEnv" -}}
+{{- $name := include "mcp-server.fullname" . -}}
+{{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) -}}
+- name: BACKEND_API_URL
+  value: "http://127.0.0.1:{{ include "mcp-server.port" . }}"
+- name: BACKEND_API_TIMEOUT
+  value: {{ .Values.app.backendApiTimeout | toString | trimSuffix "s" | quote }}
+- name: READINESS_CHECK_BACKEND
+  value: {{ .Values.app.readinessCheckBackend | toString | quote }}
+- name: LOG_LEVEL
+  value: {{ .Values.app.logLevel | lower | replace "warning" "warn" | quote }}
+- name: PORT
+  value: "3333"
+- name: ALLOWED_HOSTS
+  value: {{ concat $hosts .Values.app.allowedHosts | join "," | quote }}
+{{- with .Values.app.allowedOrigins }}
+- name: ALLOWED_ORIGINS
+  value: {{ join "," . | quote }}
+{{- end }}
+- name: SHUTDOWN_DELAY
+  value: "5"
+- name: SHUTDOWN_DEADLINE
+  value: {{ include "mcp-server.serverDeadline" . | quote }}
+{{- if .Values.app.tools }}
+- name: TOOLS_FILE
+  value: /etc/mcp-server/tools.yaml
+{{- end }}
+{{- with .Values.app.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Tokens that this chart projects. */}}
+{{- define "mcp-server.tokenSources" -}}
+{{- if eq .Values.subjectToken.source "projected" }}
+- serviceAccountToken:
+    path: pod
+    audience: {{ .Values.subjectToken.audience | quote }}
+    expirationSeconds: {{ int .Values.subjectToken.expirationSeconds }}
+{{- end }}
+{{- range .Values.subjectToken.more }}
+- serviceAccountToken:
+    path: {{ .name }}
+    audience: {{ .audience | quote }}
+    expirationSeconds: {{ int (.expirationSeconds | default $.Values.subjectToken.expirationSeconds) }}
+{{- end }}
+{{- end -}}
+
+{{- define "mcp-server.volumes" -}}
+- name: token-sidecar-config
+  configMap:
+    name: {{ include "mcp-server.fullname" . }}-sidecar
+{{- with include "mcp-server.tokenSources" . }}
+- name: token-sidecar-tokens
+  projected:
+    sources:
+      {{- trim . | nindent 6 }}
+{{- end }}
+{{- range .Values.sidecar.mounts }}
+- name: sidecar-{{ .name }}
+  {{- if .secret }}
+  secret:
+    secretName: {{ .secret }}
+  {{- else if .configMap }}
+  configMap:
+    name: {{ .configMap }}
+  {{- else }}
+  {{- fail (printf "sidecar.mounts[%s]: name the `secret` or the `configMap` that is mounted" .name) }}
+  {{- end }}
+{{- end }}
+{{- if .Values.app.tools }}
+- name: tools
+  configMap:
+    name: {{ include "mcp-server.fullname" . }}-tools
+{{- end }}
+{{- end -}}
+
+{{/* Annotations and labels that make AKS' webhook serve the pod, and the sidecar alone. In the webhook's list names are parted by semicolons. */}}
+{{- define "mcp-server.azureAnnotations" -}}
+{{- if eq .Values.subjectToken.source "webhook" -}}
+azure.workload.identity/skip-containers: mcp-server
+azure.workload.identity/service-account-token-expiration: {{ int .Values.subjectToken.expirationSeconds | quote }}
+{{- end -}}
+{{- end -}}
+
+{{- define "mcp-server.azureLabels" -}}
+{{- if eq .Values.subjectToken.source "webhook" -}}
+azure.workload.identity/use: "true"
+{{- end -}}
+{{- end -}}

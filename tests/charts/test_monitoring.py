@@ -1,0 +1,220 @@
+"""Alerts and dashboard: promtool takes and tests the rules, and every series and label that a query names is one that the binaries export."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+import yaml
+
+from lib import ALL, CHARTS, INJECTOR, ROOT, SERVER
+from lib import documents, one, template
+
+HERE = pathlib.Path(__file__).parent
+DASHBOARD = SERVER / "files" / "dashboard.json"
+# What the operator's pod discovery and kube-state-metrics put on every series.
+TARGET_LABELS = {"namespace", "pod", "container", "job", "instance", "endpoint"}
+# Not ours, but there in every cluster that is watched: kube-state-metrics, and what the process collector of a client library exports.
+OTHERS = {
+    "kube_pod_init_container_status_ready": set(),
+    "kube_pod_container_status_ready": set(),
+    "kube_pod_status_phase": {"phase"},
+    "process_cpu_seconds_total": set(),
+    "process_resident_memory_bytes": set(),
+}
+
+
+def series() -> dict[str, set[str]]:
+    """Every series of the sidecar with its labels, as its own reference prints them, and those of the server out of its metrics module."""
+    known = dict(OTHERS)
+    table = pathlib.Path(os.environ["REFERENCE"]).read_text().split("<!-- series -->")[1]
+    for name, labels in re.findall(r"^\| `([a-z_]+)` \| ([^|]*) \|", table, re.M):
+        known[name] = set(re.findall(r"`([a-z_]+)`", labels))
+    source = (ROOT / "server" / "src" / "metrics.rs").read_text()
+    for name, after in re.findall(r'"(mcp_server_[a-z_]+)",(.*?)\)\?', source, re.S):
+        labels = re.findall(r'&\[([^\]]*)\]', after) or re.findall(r'^\s*("[a-z_]+"),\s*$', after, re.M)[-1:]
+        known[name] = set(re.findall(r'"([a-z_]+)"', " ".join(labels)))
+    return known
+
+
+KNOWN = series()
+
+
+def names_in(query: str) -> set[str]:
+    """Names of series in a query."""
+    return set(re.findall(r"\b(?:token_sidecar|mcp_server|kube_pod|process)_[a-z_]+", query))
+
+
+def unknown(query: str) -> list[str]:
+    """What a query names that nobody exports: series, and labels of matchers and groupings."""
+    wrong = []
+    labels = set(TARGET_LABELS) | {"le"}
+    for name in names_in(query):
+        base = next((name.removesuffix(s) for s in ("_bucket", "_sum", "_count") if name.endswith(s) and name.removesuffix(s) in KNOWN), name)
+        if base not in KNOWN:
+            wrong.append(name)
+        labels |= KNOWN.get(base, set())
+    for group in re.findall(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)", query):
+        wrong += [label for label in re.split(r"[,\s]+", group) if label and label not in labels]
+    for matchers in re.findall(r"\{([^}]*)\}", query):
+        wrong += [label for label in re.findall(r"([a-z_]+)\s*(?:=~|!~|!=|=)", matchers) if label not in labels]
+    return wrong
+
+
+def rules_of(chart: pathlib.Path, values: str) -> dict:
+    """The rules of a chart as Prometheus reads them."""
+    return one(documents(template(chart, chart / "ci" / values)), "PrometheusRule")["spec"]
+
+
+RULES = {chart.name: rules_of(chart, "monitoring-values.yaml") for chart in ALL}
+
+
+class Alerts(unittest.TestCase):
+    def promtool(self, *args: str, cwd: str):
+        done = subprocess.run(["promtool", *args], cwd=cwd, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_promtool_takes_and_tests_the_rules(self):
+        for chart, rules in RULES.items():
+            with self.subTest(chart=chart), tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder, "rules.yaml")
+                path.write_text(yaml.safe_dump(rules))
+                self.promtool("check", "rules", "rules.yaml", cwd=folder)
+                # promtool compares annotations word for word; what is tested here is when an alert fires, and with which labels.
+                path.write_text(yaml.safe_dump({"groups": [{**g, "rules": [{**r, "annotations": {}} for r in g["rules"]]} for g in rules["groups"]]}))
+                for test in sorted(HERE.glob(f"{chart}.*alerts.yaml")):
+                    pathlib.Path(folder, "test.yaml").write_text(test.read_text())
+                    self.promtool("test", "rules", "test.yaml", cwd=folder)
+
+    def test_every_alert_is_tested_both_ways(self):
+        """promtool passes an alert that no test names; so each must be expected to fire somewhere, and to be silent somewhere."""
+        for chart, rules in RULES.items():
+            fires, silent = set(), set()
+            for test in HERE.glob(f"{chart}.*alerts.yaml"):
+                for case in yaml.safe_load(test.read_text())["tests"]:
+                    for check in case["alert_rule_test"]:
+                        (fires if check.get("exp_alerts") else silent).add(check["alertname"])
+            alerts = {r["alert"] for g in rules["groups"] for r in g["rules"]}
+            self.assertEqual(alerts - fires, set(), f"{chart}: never seen firing")
+            self.assertEqual(alerts - silent, set(), f"{chart}: never seen silent")
+
+    def test_every_series_and_label_is_exported(self):
+        for chart, rules in RULES.items():
+            for group in rules["groups"]:
+                for rule in group["rules"]:
+                    with self.subTest(chart=chart, alert=rule["alert"]):
+                        self.assertTrue(names_in(rule["expr"]))
+                        self.assertEqual(unknown(rule["expr"]), [])
+
+    def test_labels_in_the_words_of_an_alert_are_there(self):
+        for chart, rules in RULES.items():
+            for group in rules["groups"]:
+                for rule in group["rules"]:
+                    words = " ".join(rule["annotations"].values())
+                    kept = re.search(r"sum by \(([^)]*)\)", rule["expr"])
+                    if kept and "unless" not in rule["expr"]:
+                        allowed = set(re.split(r"[,\s]+", kept[1]))
+                    else:
+                        allowed = TARGET_LABELS | set().union(*(KNOWN.get(n, set()) for n in names_in(rule["expr"])))
+                    used = set(re.findall(r"\$labels\.([a-z_]+)", words))
+                    self.assertLessEqual(used, allowed, rule["alert"])
+
+    def test_every_alert_has_a_line_in_the_guide(self):
+        guide = (CHARTS / "README.md").read_text()
+        for chart, rules in RULES.items():
+            for group in rules["groups"]:
+                for rule in group["rules"]:
+                    self.assertIn(rule["labels"]["severity"], ("warning", "critical"))
+                    self.assertTrue(rule["annotations"]["runbook_url"].endswith("#" + rule["alert"].lower()))
+                    self.assertIn(f'<a id="{rule["alert"].lower()}"></a>', guide, f"{rule['alert']} has no line in charts/README.md")
+
+    def test_the_two_charts_have_the_same_alerts_on_sidecars(self):
+        a, b = (chart / "files" / "sidecar-alerts.yaml" for chart in (SERVER, INJECTOR))
+        self.assertEqual(a.read_text(), b.read_text(), f"copy {a.relative_to(ROOT)} over {b.relative_to(ROOT)}")
+
+
+class Dashboard(unittest.TestCase):
+    dashboard = json.loads(DASHBOARD.read_text())
+    panels = [p for p in dashboard["panels"] if p["type"] != "row"]
+
+    def test_every_query_is_promql_on_series_that_are_exported(self):
+        rules = []
+        for panel in self.panels:
+            self.assertTrue(panel["targets"], panel["title"])
+            for target in panel["targets"]:
+                with self.subTest(panel=panel["title"], expr=target["expr"]):
+                    self.assertTrue(names_in(target["expr"]))
+                    self.assertEqual(unknown(target["expr"]), [])
+                    wanted = set(re.findall(r"\{\{\s*([a-z_]+)\s*\}\}", target["legendFormat"]))
+                    kept = re.search(r"(?:sum|min|max|count) by \(([^)]*)\)", target["expr"])
+                    if kept:
+                        self.assertLessEqual(wanted, set(re.split(r"[,\s]+", kept[1])))
+                query = target["expr"]
+                for variable, value in {"$__rate_interval": "5m", "$__range": "3h", "$namespace": ".+", "$pod": ".+", "$route": ".+"}.items():
+                    query = query.replace(variable, value)
+                self.assertNotIn("$", query, "a variable that the dashboard does not have")
+                rules.append({"record": f"panel:{len(rules)}", "expr": query})
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}, file)
+            file.flush()
+            done = subprocess.run(["promtool", "check", "rules", file.name], capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertGreater(len(rules), 20)
+
+    def test_it_shows_every_series(self):
+        shown = set()
+        for panel in self.panels:
+            for target in panel["targets"]:
+                shown |= {re.sub(r"_(bucket|sum|count)$", "", n) for n in names_in(target["expr"])}
+        missing = {n for n in KNOWN if n.startswith("token_sidecar_") and n not in shown and not n.startswith("token_sidecar_webhook_")}
+        # Those that a series above already tells.
+        missing -= {n for n in missing if n.startswith("token_sidecar_inbound_") or n.startswith("token_sidecar_caller_")}
+        self.assertEqual(missing, set())
+
+    def test_panels_are_complete_and_do_not_overlap(self):
+        ids, taken = set(), {}
+        for panel in self.dashboard["panels"]:
+            self.assertNotIn(panel["id"], ids)
+            ids.add(panel["id"])
+            at = panel["gridPos"]
+            self.assertLessEqual(at["x"] + at["w"], 24)
+            for x in range(at["x"], at["x"] + at["w"]):
+                for y in range(at["y"], at["y"] + at["h"]):
+                    self.assertNotIn((x, y), taken, f"{panel['title']} lies over {taken.get((x, y))}")
+                    taken[(x, y)] = panel["title"]
+        for panel in self.panels:
+            self.assertTrue(panel["title"] and panel["description"], panel["title"])
+            self.assertEqual(panel["datasource"]["uid"], "${datasource}", "the data source is the reader's choice")
+            self.assertTrue(panel["fieldConfig"]["defaults"]["unit"], panel["title"])
+            refs = [t["refId"] for t in panel["targets"]]
+            self.assertEqual(len(refs), len(set(refs)))
+            for target in panel["targets"]:
+                self.assertEqual(target["datasource"]["uid"], "${datasource}")
+
+    def test_variables(self):
+        variables = {v["name"]: v for v in self.dashboard["templating"]["list"]}
+        self.assertEqual(set(variables), {"datasource", "namespace", "pod", "route"})
+        for variable in variables.values():
+            if variable["type"] == "query":
+                self.assertEqual(unknown(variable["definition"]), [])
+
+    def test_the_chart_carries_it_whole(self):
+        configmap = one(documents(template(SERVER, SERVER / "ci" / "monitoring-values.yaml")), "ConfigMap", "-dashboard")
+        self.assertEqual(json.loads(configmap["data"]["token-sidecar.json"]), self.dashboard)
+
+
+class Watcher(unittest.TestCase):
+    def test_the_search_for_unknown_names_can_fail(self):
+        self.assertEqual(unknown('rate(token_sidecar_exchanges_total{result="failure"}[5m])'), [])
+        self.assertEqual(unknown("token_sidecar_exchange_total"), ["token_sidecar_exchange_total"])
+        self.assertEqual(unknown('token_sidecar_exchanges_total{results="failure"}'), ["results"])
+        self.assertEqual(unknown("sum by (tool) (token_sidecar_exchanges_total)"), ["tool"])
+        self.assertEqual(unknown("sum by (tool) (mcp_server_tool_calls_total)"), [])
+        self.assertEqual(unknown("token_sidecar_exchange_duration_seconds_bucket"), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
