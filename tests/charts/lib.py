@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHARTS = ROOT / "charts"
 SERVER = CHARTS / "mcp-server"
 INJECTOR = CHARTS / "token-sidecar-injector"
-ALL = [SERVER]
+ALL = [SERVER, INJECTOR]
 HELMS = {"helm 3": os.environ["HELM3_BINARY"], "helm 4": os.environ["HELM4_BINARY"]}
 # A native sidecar needs 1.29; what the charts say in kubeVersion begins earlier.
 VERSIONS = [f"1.{minor}" for minor in range(27, 38)]

@@ -278,14 +278,22 @@ class Server(unittest.TestCase):
         self.assertEqual([r["toCIDR"] for r in rules if "toCIDR" in r], [["10.1.2.3/32"]])
         self.assertTrue(all("toPorts" in r for r in rules))
 
-    def test_helm_test_runs_the_releases_own_sidecar(self):
-        objects = documents(template(SERVER, SERVER / "ci" / "exchange-values.yaml"))
-        deployed, test = one(objects, "Deployment")["spec"]["template"], one(objects, "Pod")
-        self.assertEqual(test["metadata"]["annotations"]["helm.sh/hook"], "test")
-        self.assertEqual(test["spec"]["initContainers"], deployed["spec"]["initContainers"])
-        self.assertEqual(test["spec"]["serviceAccountName"], deployed["spec"]["serviceAccountName"])
-        self.assertEqual(test["spec"]["containers"][0]["args"], ["--check"])
-        self.assertNotEqual(test["metadata"]["labels"]["app.kubernetes.io/name"], "mcp-server", "the Service must not send it requests")
+    def test_helm_test_is_the_doctor_with_the_releases_own_identity(self):
+        for values in ci_values(SERVER):
+            with self.subTest(values=values.name):
+                objects = documents(template(SERVER, values))
+                deployed, test = one(objects, "Deployment")["spec"]["template"], one(objects, "Pod")
+                self.assertEqual(test["metadata"]["annotations"]["helm.sh/hook"], "test")
+                self.assertEqual(test["spec"]["serviceAccountName"], deployed["spec"]["serviceAccountName"])
+                self.assertEqual(test["spec"]["restartPolicy"], "Never")
+                doctor, server = test["spec"]["containers"]
+                running = {c["name"]: c for c in containers(deployed)}
+                self.assertEqual(doctor["args"], ["check", *running["token-sidecar"]["args"]])
+                for key in ("image", "volumeMounts", "env", "securityContext"):
+                    self.assertEqual(doctor.get(key), running["token-sidecar"].get(key), key)
+                self.assertEqual(server["args"], ["--check"])
+                self.assertEqual(server["env"], running["mcp-server"]["env"])
+                self.assertNotEqual(test["metadata"]["labels"]["app.kubernetes.io/name"], "mcp-server", "the Service must not send it requests")
 
     def test_a_changed_configuration_replaces_the_pods_or_not(self):
         values = values_of(SERVER / "ci" / "aks-values.yaml")

@@ -77,6 +77,9 @@ true
 {{- if and (eq $values.subjectToken.source "webhook") (not $values.azure.clientId) $values.serviceAccount.create (not (hasKey $values.serviceAccount.annotations "azure.workload.identity/client-id")) -}}
 {{- fail "azure.clientId: AKS' webhook needs the identity's client id (`az identity show … --query clientId`); away from Azure set subjectToken.source=projected" -}}
 {{- end -}}
+{{- if and $values.subjectToken.identityBinding (ne $values.subjectToken.source "webhook") -}}
+{{- fail "subjectToken.identityBinding: AKS' webhook sets up identity bindings; it needs subjectToken.source=webhook" -}}
+{{- end -}}
 {{- if and (eq (toString $values.securityContext.runAsUser) (toString $values.sidecarSecurityContext.runAsUser)) $values.securityContext.runAsUser -}}
 {{- fail (printf "securityContext.runAsUser and sidecarSecurityContext.runAsUser are both %v: the server could then read the sidecar's memory; give them different users" $values.securityContext.runAsUser) -}}
 {{- end -}}

@@ -8,16 +8,9 @@ imagePullPolicy: {{ .Values.sidecar.image.pullPolicy }}
 restartPolicy: Always
 {{- end }}
 args: [--config, /etc/token-sidecar/config/config.yaml]
-{{- if or .Values.sidecar.httpsProxy .Values.sidecar.noProxy }}
+{{- with include "mcp-server.sidecarEnv" . }}
 env:
-  {{- with .Values.sidecar.httpsProxy }}
-  - name: HTTPS_PROXY
-    value: {{ . | quote }}
-  {{- end }}
-  {{- with .Values.sidecar.noProxy }}
-  - name: NO_PROXY
-    value: {{ . | quote }}
-  {{- end }}
+  {{- . | nindent 2 }}
 {{- end }}
 ports:
   - name: admin
@@ -42,20 +35,35 @@ resources:
 securityContext:
   {{- include "mcp-server.containerSecurity" .Values.sidecarSecurityContext | nindent 2 }}
 volumeMounts:
-  # A directory, never a subPath: those do not follow changes.
-  - name: token-sidecar-config
-    mountPath: /etc/token-sidecar/config
-    readOnly: true
-  {{- if include "mcp-server.tokenSources" . }}
-  - name: token-sidecar-tokens
-    mountPath: {{ include "mcp-server.tokenDir" . }}
-    readOnly: true
-  {{- end }}
-  {{- range .Values.sidecar.mounts }}
-  - name: sidecar-{{ .name }}
-    mountPath: {{ .path }}
-    readOnly: true
-  {{- end }}
+  {{- include "mcp-server.sidecarMounts" . | nindent 2 }}
+{{- end -}}
+
+{{- define "mcp-server.sidecarEnv" -}}
+{{- with .Values.sidecar.httpsProxy -}}
+- name: HTTPS_PROXY
+  value: {{ . | quote }}
+{{ end -}}
+{{- with .Values.sidecar.noProxy -}}
+- name: NO_PROXY
+  value: {{ . | quote }}
+{{ end -}}
+{{- end -}}
+
+{{- define "mcp-server.sidecarMounts" -}}
+# A directory, never a subPath: those do not follow changes.
+- name: token-sidecar-config
+  mountPath: /etc/token-sidecar/config
+  readOnly: true
+{{- if include "mcp-server.tokenSources" . }}
+- name: token-sidecar-tokens
+  mountPath: {{ include "mcp-server.tokenDir" . }}
+  readOnly: true
+{{- end }}
+{{- range .Values.sidecar.mounts }}
+- name: sidecar-{{ .name }}
+  mountPath: {{ .path }}
+  readOnly: true
+{{- end }}
 {{- end -}}
 
 {{- define "mcp-server.server" -}}
@@ -175,6 +183,9 @@ volumeMounts:
 {{- if eq .Values.subjectToken.source "webhook" -}}
 azure.workload.identity/skip-containers: mcp-server
 azure.workload.identity/service-account-token-expiration: {{ int .Values.subjectToken.expirationSeconds | quote }}
+{{- if .Values.subjectToken.identityBinding }}
+azure.workload.identity/use-identity-binding: "true"
+{{- end }}
 {{- end -}}
 {{- end -}}
 

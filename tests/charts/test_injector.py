@@ -1,0 +1,349 @@
+"""The injector's chart: the certificate it makes, keeps and rotates; whom the API server asks about; that the binary takes what the chart gives it."""
+
+import base64
+import contextlib
+import copy
+import http.server
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+import yaml
+
+from lib import HELMS, INJECTOR, ROOT
+from lib import binary, ci_values, containers, documents, helm, of_kind, one, refusal, render, template
+
+NAME = "token-sidecar-injector"
+DEFAULTS = INJECTOR / "ci" / "default-values.yaml"
+DAY = 86400
+
+
+# What the chart is made of, so that Helm finds the kinds.
+KINDS = {
+    "v1": ["Secret", "ConfigMap", "Service", "ServiceAccount"],
+    "apps/v1": ["Deployment"],
+    "policy/v1": ["PodDisruptionBudget"],
+    "networking.k8s.io/v1": ["NetworkPolicy"],
+    "admissionregistration.k8s.io/v1": ["MutatingWebhookConfiguration"],
+}
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """As much of an API server as `lookup` asks for: discovery, and the one Secret."""
+
+    secret: dict | None = None
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        answers = {
+            "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.0"},
+            "/api": {"kind": "APIVersions", "versions": ["v1"]},
+            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [self.group(v) for v in KINDS if "/" in v]},
+        }
+        for version, kinds in KINDS.items():
+            resources = [{"name": k.lower().removesuffix("y") + ("ies" if k.endswith("y") else "s"), "kind": k, "namespaced": not k.endswith("Configuration"), "verbs": ["get", "list"]} for k in kinds]
+            answers[("/apis/" if "/" in version else "/api/") + version] = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
+        if path in answers:
+            self.answer(200, answers[path])
+        elif path == f"/api/v1/namespaces/mcp/secrets/{NAME}-tls" and self.secret:
+            owned = copy.deepcopy(self.secret)
+            owned["metadata"]["annotations"] |= {"meta.helm.sh/release-name": NAME, "meta.helm.sh/release-namespace": "mcp"}
+            self.answer(200, owned)
+        else:
+            self.answer(404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404})
+
+    def group(self, version):
+        name, number = version.split("/")
+        both = {"groupVersion": version, "version": number}
+        return {"name": name, "versions": [both], "preferredVersion": both}
+
+    def answer(self, status, body):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def cluster_with(secret: dict | None):
+    """A kubeconfig for a cluster that has this Secret."""
+    handler = type("Handler", (Api,), {"secret": secret})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(config, file)
+        file.flush()
+        try:
+            yield file.name
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def upgraded(secret: dict | None, helm_binary: str, *extra: str) -> tuple[dict, str]:
+    """The Secret and the CA bundle that an upgrade gives in a cluster with this Secret."""
+    with cluster_with(secret) as kubeconfig:
+        text = helm(helm_binary, "template", NAME, str(INJECTOR), "--namespace", "mcp", "--dry-run=server", "--disable-openapi-validation", "--kubeconfig", kubeconfig, *extra)
+    objects = documents(text)
+    bundle = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]["caBundle"]
+    return one(objects, "Secret"), base64.b64decode(bundle).decode()
+
+
+def certificates(pem: str) -> list[str]:
+    """The certificates of a bundle."""
+    return re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.S)
+
+
+def field(secret: dict, key: str) -> str:
+    """A field of a Secret, decoded."""
+    return base64.b64decode(secret["data"][key]).decode()
+
+
+def verify(secret: dict, bundle: str, host: str) -> subprocess.CompletedProcess:
+    """Whether a client with this bundle takes the certificate for this host."""
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "ca").write_text(bundle)
+        pathlib.Path(folder, "crt").write_text(field(secret, "tls.crt"))
+        return subprocess.run(["openssl", "verify", "-CAfile", f"{folder}/ca", "-verify_hostname", host, "-purpose", "sslserver", f"{folder}/crt"], capture_output=True, text=True, check=False)
+
+
+class Certificate(unittest.TestCase):
+    def test_it_is_signed_by_the_bundle_for_the_name_that_the_api_server_calls(self):
+        for helm_binary in HELMS.values():
+            secret, bundle = upgraded(None, helm_binary)
+            self.assertEqual(secret["type"], "kubernetes.io/tls")
+            self.assertEqual(len(certificates(bundle)), 1)
+            done = verify(secret, bundle, f"{NAME}.mcp.svc")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertNotEqual(verify(secret, bundle, "other.mcp.svc").returncode, 0)
+            self.assertNotIn("ca.key", secret["data"], "no CA key is kept")
+
+    def test_one_that_is_young_is_kept(self):
+        for helm_binary in HELMS.values():
+            first, bundle = upgraded(None, helm_binary)
+            again, same = upgraded(first, helm_binary)
+            self.assertEqual((again["data"], same), (first["data"], bundle))
+            self.assertEqual(again["metadata"]["annotations"], first["metadata"]["annotations"])
+
+    def test_one_that_is_old_is_replaced_and_still_trusted_for_a_while(self):
+        for helm_binary in HELMS.values():
+            first, bundle = upgraded(None, helm_binary)
+            first["metadata"]["annotations"]["token-sidecar.io/made-at"] = str(int(time.time()) - 91 * DAY)
+            second, both = upgraded(first, helm_binary)
+            self.assertNotEqual(second["data"]["tls.crt"], first["data"]["tls.crt"])
+            self.assertEqual(len(certificates(both)), 2)
+            for secret in (first, second):
+                self.assertEqual(verify(secret, both, f"{NAME}.mcp.svc").returncode, 0)
+            # The one before the last goes.
+            second["metadata"]["annotations"]["token-sidecar.io/made-at"] = "0"
+            third, bundle = upgraded(second, helm_binary)
+            self.assertEqual(len(certificates(bundle)), 2)
+            self.assertNotEqual(verify(first, bundle, f"{NAME}.mcp.svc").returncode, 0)
+            self.assertEqual(verify(third, bundle, f"{NAME}.mcp.svc").returncode, 0)
+
+    def test_one_for_other_names_is_replaced(self):
+        secret, bundle = upgraded(None, HELMS["helm 4"])
+        secret["metadata"]["annotations"]["token-sidecar.io/names"] = "other.mcp.svc"
+        again, _ = upgraded(secret, HELMS["helm 4"])
+        self.assertNotEqual(again["data"]["tls.crt"], secret["data"]["tls.crt"])
+
+    def test_cert_manager_and_a_secret_of_ones_own(self):
+        objects = documents(template(INJECTOR, INJECTOR / "ci" / "cert-manager-values.yaml"))
+        configuration, serving = one(objects, "MutatingWebhookConfiguration"), one(objects, "Certificate", NAME)
+        self.assertEqual(configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"], f"mcp/{NAME}")
+        self.assertNotIn("caBundle", configuration["webhooks"][0]["clientConfig"])
+        mounted = one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"][1]["secret"]["secretName"]
+        self.assertEqual(serving["spec"]["secretName"], mounted)
+        self.assertIn(f"{NAME}.mcp.svc", serving["spec"]["dnsNames"])
+        issuers = {i["metadata"]["name"] for i in of_kind(objects, "Issuer")}
+        self.assertIn(serving["spec"]["issuerRef"]["name"], issuers)
+        self.assertEqual(of_kind(objects, "Secret"), [])
+        objects = documents(template(INJECTOR, INJECTOR / "ci" / "issuer-values.yaml"))
+        self.assertEqual(one(objects, "Certificate")["spec"]["issuerRef"], {"kind": "ClusterIssuer", "name": "internal-ca"})
+        objects = documents(template(INJECTOR, INJECTOR / "ci" / "secret-values.yaml"))
+        self.assertEqual(one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"][1]["secret"]["secretName"], "injector-tls")
+        self.assertIn("certificate.secret.caBundle", refusal(INJECTOR, {"certificate": {"source": "secret", "secret": {"name": "x"}}}))
+        self.assertIn("certificate.secret.name", refusal(INJECTOR, {"certificate": {"source": "secret", "secret": {"caBundle": "eA=="}}}))
+
+
+class Asking(unittest.TestCase):
+    """Which pods the API server asks about: an evaluation of the selectors as Kubernetes defines them."""
+
+    def selects(self, selector: dict, labels: dict) -> bool:
+        for e in selector["matchExpressions"]:
+            value = labels.get(e["key"])
+            if e["operator"] == "In" and value not in e["values"]:
+                return False
+            if e["operator"] == "NotIn" and value in e["values"]:
+                return False
+        return True
+
+    def asked(self, values, namespace: str, pod: dict, **labels) -> bool:
+        hook = one(documents(template(INJECTOR, INJECTOR / "ci" / values)), "MutatingWebhookConfiguration")["webhooks"][0]
+        labels = {"kubernetes.io/metadata.name": namespace, **labels}
+        return self.selects(hook["namespaceSelector"], labels) and self.selects(hook["objectSelector"], pod)
+
+    def test_namespaces_opt_in_and_some_never_can(self):
+        opted = {"token-sidecar.io/injection": "enabled"}
+        asks = {"token-sidecar.io/inject": "true"}
+        self.assertTrue(self.asked("default-values.yaml", "shop", asks, **opted))
+        self.assertFalse(self.asked("default-values.yaml", "shop", asks))
+        self.assertFalse(self.asked("default-values.yaml", "kube-system", asks, **opted))
+        self.assertFalse(self.asked("default-values.yaml", "mcp", asks, **opted), "the injector's own namespace")
+        self.assertTrue(self.asked("cert-manager-values.yaml", "shop", asks))
+        self.assertFalse(self.asked("issuer-values.yaml", "shop", asks, **opted), "environment is not production")
+
+    def test_pods(self):
+        opted = {"token-sidecar.io/injection": "enabled"}
+        self.assertTrue(self.asked("default-values.yaml", "shop", {}, **opted), "an annotation may ask")
+        self.assertFalse(self.asked("default-values.yaml", "shop", {"token-sidecar.io/inject": "false"}, **opted))
+        self.assertFalse(self.asked("default-values.yaml", "shop", {"app.kubernetes.io/name": NAME, "token-sidecar.io/inject": "true"}, **opted))
+
+    def test_the_webhook_is_asked_well(self):
+        for values in ci_values(INJECTOR):
+            hook = one(documents(template(INJECTOR, values)), "MutatingWebhookConfiguration")["webhooks"][0]
+            self.assertEqual(hook["reinvocationPolicy"], "IfNeeded")
+            self.assertEqual(hook["sideEffects"], "None")
+            self.assertEqual(hook["admissionReviewVersions"], ["v1"])
+            self.assertLessEqual(hook["timeoutSeconds"], 10)
+            self.assertEqual(hook["rules"], [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"], "scope": "Namespaced"}])
+            asks = hook["matchConditions"][0]["expression"]
+            for part in ("object.metadata.labels", "object.metadata.annotations", "'token-sidecar.io/inject'"):
+                self.assertIn(part, asks)
+
+    def test_it_has_no_permissions_and_calls_nobody(self):
+        for values in ci_values(INJECTOR):
+            objects = documents(template(INJECTOR, values))
+            self.assertEqual({o["kind"] for o in objects} & {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}, set())
+            for policy in of_kind(objects, "NetworkPolicy"):
+                self.assertEqual(policy["spec"]["egress"], [])
+                self.assertIn("Egress", policy["spec"]["policyTypes"])
+            pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+            self.assertIs(pod["automountServiceAccountToken"], False)
+            self.assertGreaterEqual(one(objects, "Deployment")["spec"]["replicas"], 2)
+            self.assertIn("podAntiAffinity", pod["affinity"])
+
+    def test_profiles_get_an_image_and_say_where_the_token_comes_from(self):
+        profiles = yaml.safe_load(one(documents(template(INJECTOR, INJECTOR / "ci" / "cert-manager-values.yaml")), "ConfigMap")["data"]["profiles.yaml"])["profiles"]
+        self.assertEqual(profiles["default"]["image"], "ghcr.io/token-sidecar/token-sidecar:0.1.0")
+        self.assertEqual(profiles["keycloak"]["image"], "registry.example.com/token-sidecar:0.1.0")
+        self.assertIn("profiles.shop.token", refusal(INJECTOR, {"profiles": {"shop": {"rewrite": []}}}))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Running(unittest.TestCase):
+    """The binary with the chart's own arguments, profiles and certificate, asked by https as the API server asks."""
+
+    def test_it_injects_with_what_the_chart_gives_it(self):
+        objects = documents(template(INJECTOR, INJECTOR / "ci" / "monitoring-values.yaml"))
+        profiles = documents(template(INJECTOR, INJECTOR / "ci" / "cert-manager-values.yaml"))
+        secret = one(objects, "Secret")
+        arguments = containers(one(objects, "Deployment")["spec"]["template"])[0]["args"]
+        hook = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in {
+                "profiles/profiles.yaml": one(profiles, "ConfigMap")["data"]["profiles.yaml"],
+                "tls/tls.crt": field(secret, "tls.crt"),
+                "tls/tls.key": field(secret, "tls.key"),
+                "ca": base64.b64decode(hook["caBundle"]).decode(),
+            }.items():
+                pathlib.Path(folder, name).parent.mkdir(exist_ok=True)
+                pathlib.Path(folder, name).write_text(text)
+            listen, admin = free_port(), free_port()
+            changed = [a.replace("/etc/token-sidecar", folder).replace("0.0.0.0:8443", f"127.0.0.1:{listen}").replace("0.0.0.0:9090", f"127.0.0.1:{admin}") for a in arguments]
+            process = subprocess.Popen([binary("token-sidecar"), *changed], env={}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            try:
+                until = time.monotonic() + 30
+                while True:
+                    self.assertIsNone(process.poll(), "the injector did not start: " + (process.stdout.read() if process.poll() is not None else ""))
+                    self.assertLess(time.monotonic(), until, "not ready in 30 s")
+                    with contextlib.suppress(OSError):
+                        if urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz", timeout=2).status == 200:
+                            break
+                    time.sleep(0.1)
+                answer = self.review(folder, listen, hook["service"]["path"])
+                metrics = urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5).read().decode()
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(process.wait(timeout=40), 0)
+            finally:
+                process.kill()
+                process.stdout.close()
+                process.wait()
+        self.assertTrue(answer["response"]["allowed"], answer)
+        patch = json.loads(base64.b64decode(answer["response"]["patch"]))
+        self.assertIn("token-sidecar", json.dumps(patch))
+        self.assertIn('token_sidecar_injections_total{namespace="shop",result="injected"} 1', metrics)
+        # PodMonitors find the sidecars by a label and by the name of a port.
+        import jsonpatch
+
+        pod = jsonpatch.apply_patch(self.pod(), patch)
+        monitor = one(objects, "PodMonitor", "-injected")["spec"]
+        self.assertLessEqual(monitor["selector"]["matchLabels"].items(), pod["metadata"]["labels"].items())
+        ports = {p["name"] for c in containers(pod) for p in c.get("ports", [])}
+        self.assertIn(monitor["podMetricsEndpoints"][0]["port"], ports)
+        self.assertIn("token-sidecar", {c["name"] for c in containers(pod)}, "the name that alerts know it by")
+
+    def pod(self) -> dict:
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "orders-1", "namespace": "shop", "labels": {"token-sidecar.io/inject": "true"}},
+            "spec": {"serviceAccountName": "orders", "containers": [{"name": "app", "image": "registry.example/app:1", "env": [{"name": "BACKEND_API_URL", "value": "https://orders.example.com"}]}]},
+        }
+
+    def review(self, folder: str, port: int, path: str) -> dict:
+        request = {
+            "uid": "u-1",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "shop",
+            "operation": "CREATE",
+            "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller"},
+            "object": self.pod(),
+        }
+        body = json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).encode()
+        context = ssl.create_default_context(cafile=f"{folder}/ca")
+        # The certificate is for the Service's name, not for loopback.
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as raw, context.wrap_socket(raw, server_hostname=f"{NAME}.mcp.svc") as tls:
+            head = f"POST {path} HTTP/1.1\r\nHost: {NAME}.mcp.svc\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            tls.sendall(head.encode() + body)
+            answer = b""
+            while chunk := tls.recv(65536):
+                answer += chunk
+        headers, _, text = answer.partition(b"\r\n\r\n")
+        self.assertIn(b" 200 ", headers.split(b"\r\n")[0], headers)
+        return json.loads(text)
+
+
+if __name__ == "__main__":
+    unittest.main()
