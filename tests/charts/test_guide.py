@@ -125,6 +125,23 @@ class Commands(unittest.TestCase):
             pod = one(objects, "Deployment")["spec"]["template"]
             self.assertNotIn("azure.workload.identity/use", pod["metadata"]["labels"])
 
+    def test_injection(self):
+        run = self.run_section("AKS: ", "Injection")
+        objects = documents(run.installed[-1])
+        profiles = yaml.safe_load(one(objects, "ConfigMap", "-profiles")["data"]["profiles.yaml"])["profiles"]
+        self.assertIn("/token-sidecar:", profiles["default"]["image"])
+        self.assertEqual(profiles["default"]["rewrite"][0]["variable"], "BACKEND_API_URL")
+        # The label of the namespace is the one that the webhook's configuration looks for, that of pods the one that it asks about.
+        hook = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]
+        labelled = next(c["names"] for c in run.calls if c["command"] == "kubectl label" and c["names"][2] == "shop")
+        wanted = [e for e in hook["namespaceSelector"]["matchExpressions"] if e["operator"] == "In"]
+        self.assertEqual(labelled[3], f"{wanted[0]['key']}={wanted[0]['values'][0]}")
+        asked = next(c["options"]["--labels"] for c in run.calls if c["command"] == "kubectl run")
+        self.assertIn(f"'{asked.split('=')[0]}'", hook["matchConditions"][0]["expression"])
+        for call in run.calls:
+            if call["command"] == "kubectl patch":
+                json.loads(call["options"]["--patch"])
+
     def test_day_two(self):
         run = self.run_section("AKS: ", "Day two")
         kinds = {o["kind"] for o in documents(run.installed[-1])}
@@ -179,8 +196,8 @@ class Names(unittest.TestCase):
         known = set(re.findall(r'"(aadsts_\d+)"', source))
         named = set(re.findall(r"aadsts_\d+", GUIDE))
         self.assertEqual(named - known, set(), "the sidecar never says these")
-        # Codes of grants that the guide does not set up: users' assertions, secrets, malformed requests; and what passes by itself.
-        elsewhere = {f"aadsts_{n}" for n in (9001023, 900144, 90023, 9002313, 7000215, 7000222, 7000218, 700222, 700223, 700229, 700238, 50013, 500131, 500133, 82001, 70043, 50196, 90006, 90012, 90024, 90033, 50033)}
+        # Codes of grants that the guide does not set up: users' assertions and sign-ins, secrets, malformed requests; and what passes by itself.
+        elsewhere = {f"aadsts_{n}" for n in (9001023, 900144, 90023, 9002313, 7000215, 7000222, 7000218, 700222, 700223, 700229, 700238, 50013, 500131, 500133, 82001, 70043, 50074, 50076, 50079, 50173, 1002016, 50196, 90006, 90012, 90024, 90033, 50033)}
         self.assertEqual(known - named - elsewhere, set(), "no row in Troubleshooting")
 
     def test_links_lead_somewhere(self):

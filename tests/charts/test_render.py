@@ -157,11 +157,14 @@ class Pods(unittest.TestCase):
 
     def test_probes_name_ports_that_are_there(self):
         for objects, pod in self.each():
+            all_ports = {p["containerPort"] for c in containers(pod) for p in c.get("ports", [])}
             for container in containers(pod):
                 names = {p["name"] for p in container.get("ports", [])}
                 for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                     if probe in container:
-                        self.assertIn(container[probe]["httpGet"]["port"], names)
+                        # A number is the sidecar's: a server behind `inbound` is asked through it.
+                        port = container[probe]["httpGet"]["port"]
+                        self.assertTrue(port in names or port in all_ports, port)
 
     def test_selectors_select(self):
         for objects, pod in self.each():
@@ -277,6 +280,25 @@ class Server(unittest.TestCase):
         self.assertEqual(names, {"graph.microsoft.com", "login.microsoftonline.com", "management.azure.com", "sts.example.com", "crl.example.com"})
         self.assertEqual([r["toCIDR"] for r in rules if "toCIDR" in r], [["10.1.2.3/32"]])
         self.assertTrue(all("toPorts" in r for r in rules))
+
+    def test_with_inbound_nobody_gets_around_the_sidecar(self):
+        objects = documents(template(SERVER, SERVER / "ci" / "inbound-values.yaml"))
+        pod = one(objects, "Deployment")["spec"]["template"]
+        server = next(c for c in containers(pod) if c["name"] == "mcp-server")
+        sidecar = next(c for c in containers(pod) if c["name"] == "token-sidecar")
+        self.assertEqual(env_of(server)["HOST"], "127.0.0.1")
+        port = next(p["containerPort"] for p in sidecar["ports"] if p["name"] == "inbound")
+        self.assertEqual(one(objects, "Service")["spec"]["ports"][0]["targetPort"], port)
+        inbound = yaml.safe_load(one(objects, "ConfigMap", "-sidecar")["data"]["config.yaml"])["inbound"]
+        self.assertEqual((inbound["listen"], inbound["upstream"]), (f"0.0.0.0:{port}", "http://127.0.0.1:3333"))
+        self.assertIn("mcp-server.mcp.svc", inbound["allowedHosts"])
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            self.assertEqual(server[probe]["httpGet"]["port"], port)
+            self.assertEqual(server[probe]["httpGet"]["httpHeaders"], [{"name": "Host", "value": "localhost"}])
+        policy = one(objects, "NetworkPolicy")["spec"]
+        self.assertEqual({p["port"] for r in policy["ingress"] for p in r["ports"]}, {port, 9090})
+        self.assertEqual([p["port"] for p in policy["egress"][1]["ports"]], [443, 8443, 9443])
+        self.assertEqual([e["port"] for e in one(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]], ["admin"])
 
     def test_helm_test_is_the_doctor_with_the_releases_own_identity(self):
         for values in ci_values(SERVER):

@@ -3,6 +3,21 @@
 {{/* The listener that the server calls. Its port is the first; `upstreams` have their own. */}}
 {{- define "mcp-server.port" -}}8080{{- end -}}
 {{- define "mcp-server.adminPort" -}}9090{{- end -}}
+{{- define "mcp-server.inboundPort" -}}3334{{- end -}}
+
+{{/* Whether callers come through the sidecar. */}}
+{{- define "mcp-server.inbound" -}}{{- if .Values.inbound.issuers -}}true{{- end -}}{{- end -}}
+
+{{/* The port of the pod that callers come to. */}}
+{{- define "mcp-server.callersPort" -}}
+{{- if include "mcp-server.inbound" . -}}{{- include "mcp-server.inboundPort" . -}}{{- else -}}3333{{- end -}}
+{{- end -}}
+
+{{/* The names by which callers in the cluster call, one a line. */}}
+{{- define "mcp-server.hosts" -}}
+{{- $name := include "mcp-server.fullname" . -}}
+{{- concat (list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace)) .Values.app.allowedHosts | uniq | join "\n" -}}
+{{- end -}}
 {{- define "mcp-server.tokenDir" -}}/var/run/secrets/token-sidecar/tokens{{- end -}}
 
 {{- define "mcp-server.native" -}}
@@ -68,6 +83,15 @@ true
 {{- if and (not $values.app.backendApiUrl) (not (hasKey $values.sidecar.config "routes")) -}}
 {{- fail "app.backendApiUrl: the URL that the tools' requests go to is needed, such as https://api.example.com" -}}
 {{- end -}}
+{{- if and $values.inbound (not $values.inbound.issuers) -}}
+{{- fail "inbound.issuers: whose tokens are accepted must be said, such as [{issuer: https://login.microsoftonline.com/TENANT/v2.0}]" -}}
+{{- end -}}
+{{- if and $values.inbound (not $values.inbound.resource) -}}
+{{- fail "inbound.resource: the server's URL as its callers know it is needed, such as https://mcp.example.com/mcp" -}}
+{{- end -}}
+{{- if and $values.inbound (has "*" $values.app.allowedHosts) -}}
+{{- fail "app.allowedHosts: `*` is not for a server with `inbound`; name the hosts by which callers come" -}}
+{{- end -}}
 {{- if and $values.monitoring.podMonitor.enabled $values.monitoring.serviceMonitor.enabled -}}
 {{- fail "monitoring: podMonitor and serviceMonitor are both enabled, so every series would be there twice; enable one" -}}
 {{- end -}}
@@ -109,7 +133,7 @@ true
 {{- end -}}
 {{- $routes = append $routes (dict "name" "backend" "upstream" . "credential" "backend") -}}
 {{- end -}}
-{{- $ports := list $port (include "mcp-server.adminPort" .) "3333" -}}
+{{- $ports := list $port (include "mcp-server.adminPort" .) (include "mcp-server.inboundPort" .) "3333" -}}
 {{- range .Values.upstreams -}}
 {{- $at := printf "upstreams[%s]" .name -}}
 {{- include "mcp-server.checkUrl" (dict "name" (printf "%s.url" $at) "url" .url) -}}
@@ -130,7 +154,13 @@ true
 {{- end -}}
 {{- $config := dict "listen" (printf "127.0.0.1:%s" $port) "admin" (printf "0.0.0.0:%s" (include "mcp-server.adminPort" .)) "workers" (int .Values.sidecar.workers) "log" (dict "level" .Values.sidecar.logLevel "format" .Values.sidecar.logFormat) "shutdown" (include "mcp-server.shutdown" . | fromYaml) "credentials" $credentials "routes" $routes -}}
 {{- with include "mcp-server.subjectTokens" . | fromYaml -}}{{- $_ := set $config "subjectTokens" . -}}{{- end -}}
-{{- with .Values.inbound -}}{{- $_ := set $config "inbound" . -}}{{- end -}}
+{{- if include "mcp-server.inbound" . -}}
+{{- $hosts := include "mcp-server.hosts" . | splitList "\n" -}}
+{{- $inbound := dict "listen" (printf "0.0.0.0:%s" (include "mcp-server.inboundPort" .)) "upstream" "http://127.0.0.1:3333" -}}
+{{- if not (has "*" $hosts) -}}{{- $_ := set $inbound "allowedHosts" $hosts -}}{{- end -}}
+{{- with .Values.app.allowedOrigins -}}{{- $_ := set $inbound "allowedOrigins" . -}}{{- end -}}
+{{- $_ := set $config "inbound" (mergeOverwrite $inbound (deepCopy .Values.inbound)) -}}
+{{- end -}}
 {{- toYaml (mergeOverwrite $config (deepCopy .Values.sidecar.config)) -}}
 {{- end -}}
 

@@ -16,6 +16,11 @@ ports:
   - name: admin
     containerPort: {{ include "mcp-server.adminPort" . }}
     protocol: TCP
+  {{- if include "mcp-server.inbound" . }}
+  - name: inbound
+    containerPort: {{ include "mcp-server.inboundPort" . }}
+    protocol: TCP
+  {{- end }}
 # Passes once every credential has had a token: a native sidecar holds the server back until then.
 startupProbe:
   httpGet: {path: /startupz, port: admin}
@@ -77,16 +82,16 @@ ports:
     containerPort: 3333
     protocol: TCP
 startupProbe:
-  httpGet: {path: {{ .Values.app.probes.startup }}, port: http}
+  httpGet: {{ include "mcp-server.probe" (dict "path" .Values.app.probes.startup "root" .) }}
   periodSeconds: 1
   timeoutSeconds: 3
   failureThreshold: 60
 livenessProbe:
-  httpGet: {path: {{ .Values.app.probes.liveness }}, port: http}
+  httpGet: {{ include "mcp-server.probe" (dict "path" .Values.app.probes.liveness "root" .) }}
   periodSeconds: 10
   timeoutSeconds: 2
 readinessProbe:
-  httpGet: {path: {{ .Values.app.probes.readiness }}, port: http}
+  httpGet: {{ include "mcp-server.probe" (dict "path" .Values.app.probes.readiness "root" .) }}
   periodSeconds: 5
   timeoutSeconds: 3
 resources:
@@ -101,9 +106,19 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
+{{/*
+Where the kubelet asks. A server behind `inbound` listens on loopback alone: it is asked through the sidecar, which lets these paths through
+without a token (publicPaths) and wants a Host that it knows.
+*/}}
+{{- define "mcp-server.probe" -}}
+{{- if include "mcp-server.inbound" .root -}}
+{path: {{ .path }}, port: {{ include "mcp-server.inboundPort" .root }}, httpHeaders: [{name: Host, value: localhost}]}
+{{- else -}}
+{path: {{ .path }}, port: http}
+{{- end -}}
+{{- end -}}
+
 {{- define "mcp-server.serverEnv" -}}
-{{- $name := include "mcp-server.fullname" . -}}
-{{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) -}}
 - name: BACKEND_API_URL
   value: "http://127.0.0.1:{{ include "mcp-server.port" . }}"
 - name: BACKEND_API_TIMEOUT
@@ -114,8 +129,12 @@ volumeMounts:
   value: {{ .Values.app.logLevel | lower | replace "warning" "warn" | quote }}
 - name: PORT
   value: "3333"
+{{- if include "mcp-server.inbound" . }}
+- name: HOST
+  value: 127.0.0.1
+{{- end }}
 - name: ALLOWED_HOSTS
-  value: {{ concat $hosts .Values.app.allowedHosts | join "," | quote }}
+  value: {{ include "mcp-server.hosts" . | splitList "\n" | join "," | quote }}
 {{- with .Values.app.allowedOrigins }}
 - name: ALLOWED_ORIGINS
   value: {{ join "," . | quote }}
