@@ -160,6 +160,13 @@ impl AuthorityClient {
             "https" => Some(tls::client_config(ca_file, Alpn::Http1And2)?),
             _ => None,
         };
+        let proxy = proxy
+            .map(|url| proxy::Proxy::new(url, ca_file))
+            .transpose()
+            .map_err(|error| match error {
+                ProxySetupError::NoHost => SetupError::Proxy,
+                ProxySetupError::Tls(error) => error.into(),
+            })?;
         Self::with(endpoint, None, config, proxy)
     }
 
@@ -179,7 +186,7 @@ impl AuthorityClient {
         endpoint: &Url,
         server_name: Option<&str>,
         config: Option<Arc<ClientConfig>>,
-        proxy: Option<&Url>,
+        proxy: Option<proxy::Proxy>,
     ) -> Result<Self, SetupError> {
         let bad = || SetupError::Host {
             host: endpoint.host_str().unwrap_or_default().to_owned(),
@@ -220,13 +227,7 @@ impl AuthorityClient {
                 host,
                 tls,
             },
-            proxy: proxy
-                .map(|url| proxy::Proxy::new(url, ca_file))
-                .transpose()
-                .map_err(|error| match error {
-                    ProxySetupError::NoHost => SetupError::Proxy,
-                    ProxySetupError::Tls(error) => error.into(),
-                })?,
+            proxy,
         })
     }
 
