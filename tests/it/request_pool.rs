@@ -241,6 +241,42 @@ async fn a_full_pool_is_overload() {
     answer.await.unwrap();
 }
 
+/// A tunnel is a connection like any other: it takes a place, needs one, and gives it back.
+#[tokio::test]
+async fn a_tunnel_takes_a_place_in_the_pool() {
+    let bench = Bench::new(
+        "workers: 1",
+        ", pool: { maxConnections: 1 }, timeouts: { connect: 500ms }",
+    )
+    .await;
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let ask = async || {
+        let mut raw = Raw::connect(bench.sidecar.listen()).await.unwrap();
+        raw.send(upgrade).await.unwrap();
+        let answer = raw.answer().await.unwrap();
+        (raw, answer)
+    };
+    let (tunnel, answer) = ask().await;
+    assert_eq!(answer.status(), 101, "{}", answer.text());
+    // Neither another tunnel nor a request has room.
+    let (_, answer) = ask().await;
+    assert_eq!(answer.status(), 503, "{}", answer.head);
+    assert!(
+        answer.text().contains("\"reason\":\"overloaded\""),
+        "{}",
+        answer.text()
+    );
+    let answer = bench.sidecar.client().get("/users/1").await.unwrap();
+    problem(&answer, 503, "overloaded").unwrap();
+    assert_eq!(bench.upstream.accepted_connections(), 1);
+    drop(tunnel);
+    let passes = harness::wait::eventually("room again", || async {
+        let answer = bench.sidecar.client().get("/users/1").await.ok()?;
+        (answer.status == 200).then_some(())
+    });
+    passes.await.unwrap();
+}
+
 /// The upstream closes each connection after one answer, without saying so.
 #[tokio::test]
 async fn a_connection_that_the_upstream_closed_is_not_used_again() {

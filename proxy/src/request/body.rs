@@ -5,7 +5,7 @@ use super::{
     conn::{Conn, InFlight},
     strip,
     timer::Deadline,
-    upstream::{h1::H1Lease, h2::H2Lease},
+    upstream::{Open, h1::H1Lease, h2::H2Lease},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -326,8 +326,8 @@ pub enum Lease {
     H1(H1Lease),
     /// HTTP/2: driven by a task of its own.
     H2(H2Lease),
-    /// A connection of its own, driven by a task of its own.
-    Dedicated,
+    /// A connection of its own, driven by a task of its own; with its place under the limit.
+    Dedicated(Rc<Open>),
 }
 
 impl ResponseBody {

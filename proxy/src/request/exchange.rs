@@ -39,6 +39,8 @@ pub enum Answer {
         workload: OnUpgrade,
         /// The upstream's end.
         upstream: OnUpgrade,
+        /// Its connection.
+        lease: Lease,
     },
 }
 
@@ -418,6 +420,7 @@ impl Exchange<'_> {
                 response: response.map(|_| ResponseBody::full(bytes::Bytes::new())),
                 workload,
                 upstream,
+                lease,
             };
         }
         strip::response(response.headers_mut(), &route.strip_response);

@@ -78,12 +78,15 @@ pub async fn handle(
             response,
             workload,
             upstream,
+            lease,
         }) => {
             route.shard.count(method, response.status());
             let idle = route.params.timeouts.idle;
-            drop(tokio::task::spawn_local(upgrade::tunnel(
-                workload, upstream, deadline, idle, in_flight,
-            )));
+            let tunnel = upgrade::tunnel(workload, upstream, deadline, idle, in_flight);
+            drop(tokio::task::spawn_local(async move {
+                tunnel.await;
+                drop(lease);
+            }));
             response
         }
         Err(problem) => {

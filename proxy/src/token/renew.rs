@@ -162,6 +162,11 @@ impl Renewer {
         };
         let claims = rejected.claims.filter(|_| self.exchanger.takes_claims());
         warn!(credential = %self.slot.name(), with_claims = claims.is_some(), "an upstream rejected the token; renewing");
+        if self.slot.load(Instant::now()).is_none() {
+            // However long the authority takes: there is no token now.
+            self.condition
+                .pending("an upstream rejected the token; renewing");
+        }
         if let Some(json) = claims {
             state.claims = Some(Claims { json, sent: 0 });
         }

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 connection for one request that asks for an upgrade: outside of the pool, driven by a task, since it outlives the request when the
 //! upstream agrees.
 
-use super::{CheckoutError, Upstream};
+use super::{CheckoutError, Open, Upstream};
 use crate::metrics::request::RouteShard;
 use crate::request::{
     body::{Lease, RequestBody},
@@ -13,8 +13,8 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use std::{future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
-/// The end that sends.
-pub struct Dedicated(http1::SendRequest<RequestBody>);
+/// The end that sends, and the connection's place under the limit: hyper's task ends when the upstream agrees, the connection does not.
+pub struct Dedicated(http1::SendRequest<RequestBody>, Rc<Open>);
 
 impl Dedicated {
     /// Opens a connection.
@@ -30,13 +30,15 @@ impl Dedicated {
         let (sender, driver) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(CheckoutError::Handshake)?;
+        let open = Rc::new(open);
+        let held = Rc::clone(&open);
         drop(tokio::task::spawn_local(async move {
             if let Err(error) = driver.with_upgrades().await {
                 tracing::debug!(%error, "connection of an upgrade ended");
             }
-            drop(open);
+            drop(held);
         }));
-        Ok(Self(sender))
+        Ok(Self(sender, open))
     }
 
     /// Sends the request and waits for the response's header section.
@@ -52,7 +54,7 @@ impl Dedicated {
         poll_fn(|cx| match response.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(
                 result
-                    .map(|r| (r, Lease::Dedicated))
+                    .map(|r| (r, Lease::Dedicated(Rc::clone(&self.1))))
                     .map_err(SendError::Protocol),
             ),
             Poll::Pending if deadline.poll_due(cx) => Poll::Ready(Err(SendError::Timeout)),

@@ -59,6 +59,21 @@ async fn an_upstream_that_rejects_everything_causes_no_storm() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rejected_token_is_none_while_its_successor_is_awaited() {
+    let bench = Bench::with_subject([life(3600), Answer::Hang, life(3600)]);
+    let first = bench.slot.wait(Instant::now() + secs(5)).await.unwrap();
+    assert!(bench.condition().ready);
+    assert_eq!(bench.slot.reject(first.serial, None), Rejection::Replacing);
+    // The authority hangs; /readyz does not wait for it to time out.
+    sleep(secs(2)).await;
+    assert_eq!(bench.calls().len(), 2);
+    assert!(bench.reason().unwrap().contains("rejected"));
+    sleep(secs(60)).await;
+    let condition = bench.condition();
+    assert!(condition.ready && condition.warning.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_renewals_fail_a_rejected_token_is_kept() {
     let bench = Bench::with_subject([life(1000)]);
     bench.always(|| refuse(400, "invalid_grant", None, None));
