@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod dial;
+pub mod gather;
 pub mod guard;
 pub mod proxy;
 pub mod tls;

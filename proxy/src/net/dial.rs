@@ -1,6 +1,6 @@
 //! Opens connections: resolve, guard every address, connect, TLS. Knows no HTTP, keeps no pool, and has no overall timeout: callers put one around it.
 
-use super::guard::Guard;
+use super::{gather::Tcp, guard::Guard};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::{
@@ -127,7 +127,7 @@ impl DialError {
 /// [`DialError`]; of several addresses, the last failure.
 pub async fn dial(target: &Target) -> Result<Stream, DialError> {
     let stream = connect(target).await?;
-    let stream = Stream::Plain(stream);
+    let stream = Stream::Plain(Tcp(stream));
     match &target.tls {
         None => Ok(stream),
         Some(tls) => tls_over(stream, tls, &target.host, target.port).await,
@@ -231,11 +231,11 @@ fn tune(stream: TcpStream) -> io::Result<TcpStream> {
 #[derive(Debug)]
 pub enum Stream {
     /// Plain TCP.
-    Plain(TcpStream),
+    Plain(Tcp),
     /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Tcp>>),
     /// TLS through the tunnel of a proxy that is itself spoken to over TLS.
-    TlsInTls(Box<TlsStream<Box<TlsStream<TcpStream>>>>),
+    TlsInTls(Box<TlsStream<Box<TlsStream<Tcp>>>>),
 }
 
 impl Stream {

@@ -15,6 +15,8 @@ use tokio::{sync::Notify, time::MissedTickBehavior};
 /// How exact a deadline is; it never fires early.
 pub const TICK: Duration = Duration::from_millis(100);
 
+const TICKS_PER_SECOND: u64 = 1000 / TICK.as_millis() as u64;
+
 const NEVER: u64 = u64::MAX;
 
 #[derive(Default)]
@@ -105,16 +107,17 @@ pub struct Deadline {
 impl Deadline {
     /// Fires `after` from now, up to one [`TICK`] late (two, when the ticker was asleep).
     pub fn arm(&self, after: Duration) {
-        let ticks = after.as_millis().div_ceil(TICK.as_millis());
+        let ticks = after
+            .as_secs()
+            .saturating_mul(TICKS_PER_SECOND)
+            .saturating_add(u64::from(
+                after.subsec_nanos().div_ceil(TICK.subsec_nanos()),
+            ));
         // One more, since `now` may be almost a tick old.
-        self.entry.due.set(
-            self.timers
-                .0
-                .now
-                .get()
-                .saturating_add(u64::try_from(ticks).unwrap_or(NEVER))
-                .saturating_add(1),
-        );
+        let now = self.timers.0.now.get();
+        self.entry
+            .due
+            .set(now.saturating_add(ticks).saturating_add(1));
     }
 
     /// Never fires, until armed again.

@@ -4,7 +4,7 @@
 //! One such answer is not held back: that to a request which follows an upload that was answered before it had ended, while the workload has not read
 //! that answer yet. Then hyper's own stands among bytes of a response, where it cannot be told from them; it is a bare 400 or 431.
 
-use crate::request::respond::Problem;
+use crate::{net::gather::poll_write_slices, request::respond::Problem};
 use bytes::{Buf, Bytes};
 use sidecar_runtime::listener::Stream;
 use std::{
@@ -191,7 +191,7 @@ impl AsyncWrite for Io {
         {
             return Poll::Ready(Ok(only.len()));
         }
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let polled = poll_write_slices(&mut self.stream, cx, bufs);
         self.note(polled)
     }
 
