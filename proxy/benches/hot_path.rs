@@ -1,13 +1,21 @@
-//! Benchmarks of the hot path: slot, route, strip and inject, reply parsing. They print figures and decide nothing.
+//! Benchmarks of the hot path (slot, route, strip and inject), of reply parsing, and of building the table of routes. They print figures and decide
+//! nothing.
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use http::{HeaderMap, HeaderValue, Method, header};
 use std::{rc::Rc, sync::Arc, time::Duration};
 use token_sidecar::{
+    metrics::request::RequestMetrics,
     request::{
+        access::{Access, CredentialHandle},
         inject,
+        params::{
+            HttpVersions, Limits, ListenAddr, RequestParams, RouteParams, UpstreamParams,
+            UpstreamTimeouts,
+        },
         route::{Matcher, RouteTable},
         strip,
+        table::{Prepared, Table},
     },
     token::{
         exchange::{
@@ -133,4 +141,82 @@ fn reply_parsing(bencher: Bencher<'_, '_>) {
         )
         .is_ok()
     });
+}
+
+fn request_params(routes: usize) -> RequestParams {
+    let second = Duration::from_secs(1);
+    let listen = ListenAddr::Tcp(([127, 0, 0, 1], 8080).into());
+    let route = |i: usize| RouteParams {
+        name: format!("route-{i}").into(),
+        listen: listen.clone(),
+        host: None,
+        path_prefix: format!("/v1/tenants/{i}"),
+        methods: None,
+        upstream: UpstreamParams {
+            tls: false,
+            host: format!("tenant-{i}.localhost"),
+            port: 80,
+            base_path: String::new(),
+            http: HttpVersions::Auto,
+            ca_file: None,
+            server_name: None,
+            allow_insecure_http: false,
+            max_connections: 1024,
+            max_idle_connections: 128,
+            idle_timeout: second,
+        },
+        credential: "one".into(),
+        strip_request_headers: vec![],
+        strip_response_headers: vec![],
+        replay_buffer: 0,
+        max_request_body: None,
+        token_wait: second,
+        upgrades: true,
+        timeouts: UpstreamTimeouts {
+            connect: second,
+            response_header: second,
+            idle: second,
+        },
+    };
+    RequestParams {
+        listeners: vec![listen.clone()],
+        routes: (0..routes).map(route).collect(),
+        limits: Limits {
+            max_connections: 1,
+            max_requests: 1,
+            max_header_bytes: 65536,
+            max_header_fields: 100,
+            max_uri_bytes: 16384,
+            header_read_timeout: second,
+            keep_alive_timeout: second,
+        },
+        allowed_hosts: vec![],
+        allow_remote_peers: false,
+        allowed_origins: vec![],
+    }
+}
+
+/// What a configuration takes until it can serve: for routes with an upstream each, as many times longer as there are more of them.
+#[divan::bench(args = [100, 10_000], sample_count = 10)]
+fn table_building(bencher: Bencher<'_, '_>, routes: usize) {
+    let access = Access::Credential(CredentialHandle {
+        slot: slots(1).remove(0),
+        injection: Arc::default(),
+        unavailable: prometheus::IntCounter::new("unavailable", "none").unwrap_or_else(fail),
+    });
+    let metrics = RequestMetrics::register(&prometheus::Registry::new()).unwrap_or_else(fail);
+    bencher
+        .with_inputs(|| request_params(routes))
+        .bench_local_values(|params| {
+            let plan = Prepared::new(params)
+                .unwrap_or_else(fail)
+                .plan(|_| access.clone());
+            let first = Table::new(&plan, 0, &metrics, &Table::default());
+            Table::new(&plan, 0, &metrics, &first)
+        });
+}
+
+#[expect(clippy::panic, reason = "a benchmark has nobody to return an error to")]
+fn fail<E: std::fmt::Display, T>(error: E) -> T {
+    panic!("{error}")
 }
