@@ -10,9 +10,10 @@ mod fields;
 mod keys;
 mod overlay;
 mod parse;
+mod profile_keys;
+pub mod profiles;
 mod reference;
 mod request;
-mod suggest;
 mod token;
 mod tree;
 mod units;
@@ -120,11 +121,23 @@ pub struct Overrides {
 /// # Errors
 /// Everything that is wrong with it, each with its place and what to do.
 pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-    let document = match &source.document {
-        None => env(env::CONFIG)
-            .filter(|f| !f.is_empty())
-            .map(|f| Document::File(f.into())),
-        given => given.clone(),
+    let variable = |name: &str| env(name).filter(|v| !v.is_empty());
+    let (file, text) = (variable(env::CONFIG), variable(env::CONFIG_TEXT));
+    let document = match (&source.document, &file, text) {
+        (Some(given), ..) => Some(given.clone()),
+        (None, Some(file), None) => Some(Document::File(file.into())),
+        (None, None, Some(text)) => Some(Document::Text {
+            name: env::CONFIG_TEXT.into(),
+            text,
+        }),
+        (None, None, None) => None,
+        (None, Some(_), Some(_)) => {
+            let problems = Problems::new(None);
+            let message = "stands beside TOKEN_SIDECAR_CONFIG; give one of them";
+            problems.error(Place::Given(env::CONFIG_TEXT), "", message);
+            problems.finish()?;
+            None
+        }
     };
     let name = document.as_ref().map(|d| match d {
         Document::File(path) => path.display().to_string(),

@@ -10,6 +10,7 @@ pub mod readiness;
 pub mod serve;
 pub mod shutdown;
 mod spawn;
+pub mod suggest;
 pub mod telemetry;
 
 pub use spawn::{spawn, spawn_local};

@@ -20,6 +20,8 @@ pub const FEDERATED_TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 pub const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
 /// The configuration file.
 pub const CONFIG: &str = "TOKEN_SIDECAR_CONFIG";
+/// The configuration's text, for those who cannot mount a file.
+pub const CONFIG_TEXT: &str = "TOKEN_SIDECAR_CONFIG_TEXT";
 /// Without a file: where requests go.
 pub const UPSTREAM: &str = "TOKEN_SIDECAR_UPSTREAM";
 /// Without a file: the scope to ask for.
@@ -54,6 +56,10 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: CONFIG,
         help: "Path of the configuration file; `--config` wins.",
+    },
+    Variable {
+        name: CONFIG_TEXT,
+        help: "The configuration itself, YAML or JSON, where no file can be mounted (injection does so); `--config` wins.",
     },
     Variable {
         name: UPSTREAM,

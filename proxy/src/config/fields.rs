@@ -4,9 +4,9 @@
 use super::{
     error::{Place, Problems},
     keys::{self, Presence},
-    suggest,
     tree::{Entry, Node, Value},
 };
+use sidecar_runtime::suggest;
 
 /// What reading needs beside the tree.
 pub(super) struct Context<'a> {

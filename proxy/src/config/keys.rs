@@ -32,7 +32,7 @@ pub enum Presence {
 use Presence::{Default, Optional, Required, Variable, VariableOr};
 
 /// One row of the table.
-const fn key(
+pub(super) const fn key(
     path: &'static str,
     kind: &'static str,
     presence: Presence,
@@ -130,10 +130,19 @@ pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
     ("credentials.*.tokenExchange.clientAuthentication", "tls"),
 ];
 
+/// The table that has the keys below `pattern`.
+fn rows(pattern: &str) -> &'static [Key] {
+    if pattern.starts_with(super::profile_keys::ROOT) {
+        super::profile_keys::KEYS
+    } else {
+        KEYS
+    }
+}
+
 /// The keys that may stand in the map at `pattern` (empty for the top), in the table's order, each once.
 pub(super) fn children(pattern: &str) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = Vec::new();
-    for key in KEYS {
+    for key in rows(pattern) {
         let rest = match pattern {
             "" => Some(key.path),
             _ => key
@@ -154,7 +163,7 @@ pub(super) fn children(pattern: &str) -> Vec<&'static str> {
 
 /// The row of the key `name` in the map at `pattern`.
 pub(super) fn lookup(pattern: &str, name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|k| match pattern {
+    rows(pattern).iter().find(|k| match pattern {
         "" => k.path == name,
         _ => {
             k.path

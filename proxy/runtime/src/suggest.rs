@@ -1,7 +1,8 @@
-//! "did you mean …": the known word nearest to one that is not known.
+//! "did you mean …": the known word nearest to one that is not known. Pure text; who asks knows the words.
 
 /// `"; did you mean `x`?"`, or, when nothing is near, `"; known: a, b, c"` (or the word for none).
-pub(super) fn hint<'k>(word: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
+#[must_use]
+pub fn hint<'k>(word: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
     if let Some(near) = nearest(word, known.clone()) {
         return format!("; did you mean `{near}`?");
     }

@@ -1,0 +1,23 @@
+//! Puts the sidecar into pods that others wrote, and takes it out again. One patch function ([`inject::inject`]) serves files (`token-sidecar
+//! inject`) and the cluster (`token-sidecar webhook`).
+//!
+//! Here is what to do to a pod, and how it is asked for and answered. Profiles are read by `config`; processes are run by `app`.
+
+mod aks;
+mod container;
+pub mod inject;
+pub mod manifest;
+mod patch;
+mod pod;
+pub mod profile;
+pub mod remove;
+pub mod resources;
+mod rewrite;
+mod status;
+mod wish;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use wish::ANNOTATIONS;

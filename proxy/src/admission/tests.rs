@@ -1,0 +1,512 @@
+//! What injection does to pods, what it refuses in which words, and that it can be taken back.
+
+use super::{
+    inject::{Injection, Outcome, Request, inject},
+    profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
+    remove::remove,
+};
+use serde_json::{Map, Value, json};
+
+mod identity;
+mod refusals;
+
+/// What AKS' webhook mounts.
+const AKS_PATH: &str = "/var/run/secrets/azure/wi";
+const AKS_VOLUME: &str = "azure-workload-identity-reserved-4f2d";
+
+fn rewrite(variable: &str) -> Rewrite {
+    Rewrite {
+        variable: variable.into(),
+        containers: Vec::new(),
+        upstream: None,
+        credential: RewriteCredential::Scope("api://orders/.default".into()),
+        allow_insecure_http: false,
+        port: None,
+    }
+}
+
+fn profile() -> Profile {
+    Profile {
+        image: "registry.example/token-sidecar:1".into(),
+        image_pull_policy: "IfNotPresent".into(),
+        native: true,
+        port: 8080,
+        admin_port: 9090,
+        uid: 64117,
+        workers: 2,
+        log_level: "info".into(),
+        resources: Map::new(),
+        token: TokenSource::Aks,
+        rewrite: vec![rewrite("BACKEND_API_URL")],
+        config: SidecarConfig::Inline {
+            credentials: Map::new(),
+            routes: Vec::new(),
+        },
+        allow_host_network: false,
+        annotations: None,
+    }
+}
+
+fn projected() -> Profile {
+    Profile {
+        token: TokenSource::Projected {
+            audience: "sts".into(),
+            expiration: 3600,
+            env: vec![
+                ("AZURE_CLIENT_ID", "c".into()),
+                ("AZURE_TENANT_ID", "t".into()),
+            ],
+        },
+        ..profile()
+    }
+}
+
+fn with(pod: &Value, profile: Profile) -> Result<Injection, Vec<String>> {
+    with_check(pod, profile, &|_, _| Ok(()))
+}
+
+fn with_check(
+    pod: &Value,
+    profile: Profile,
+    check: &super::inject::Check,
+) -> Result<Injection, Vec<String>> {
+    let profiles = Profiles([("default".to_owned(), profile)].into());
+    let request = Request {
+        profiles: &profiles,
+        check,
+        asked: true,
+        profile: None,
+        job: false,
+    };
+    inject(pod, &request).map_err(|refusal| refusal.0)
+}
+
+fn injected(pod: &Value, profile: Profile) -> Value {
+    let injection = with(pod, profile).unwrap();
+    assert_eq!(injection.outcome, Outcome::Injected);
+    injection.pod().clone()
+}
+
+fn pod() -> Value {
+    json!({
+        "metadata": {"name": "web"},
+        "spec": {"containers": [{"name": "app", "env": [{"name": "A", "value": "1"}, {"name": "BACKEND_API_URL", "value": "https://orders.example/api/"}]}]}
+    })
+}
+
+fn env<'p>(container: &'p Value, name: &str) -> &'p Value {
+    let all = container["env"].as_array().unwrap();
+    all.iter()
+        .find(|e| e["name"] == name)
+        .unwrap_or(&Value::Null)
+}
+
+/// The list under a key, made when there is none.
+fn list<'p>(object: &'p mut Value, key: &str) -> &'p mut Vec<Value> {
+    if object[key].is_null() {
+        object[key] = json!([]);
+    }
+    object[key].as_array_mut().unwrap()
+}
+
+/// What AKS' webhook (v1.6) does to a pod, as far as this injector is concerned.
+fn aks(pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    if pod["metadata"]["labels"]["azure.workload.identity/use"] != "true" {
+        return pod;
+    }
+    let skip = pod["metadata"]["annotations"]["azure.workload.identity/skip-containers"]
+        .as_str()
+        .unwrap_or_default();
+    let skip: Vec<String> = skip.split(';').map(|s| s.trim().to_owned()).collect();
+    let file = format!("{AKS_PATH}/token/azure-identity-token");
+    for key in ["initContainers", "containers"] {
+        for container in pod["spec"][key].as_array_mut().into_iter().flatten() {
+            if skip.iter().any(|s| container["name"] == *s) {
+                continue;
+            }
+            let env = list(container, "env");
+            for (name, value) in [
+                ("AZURE_CLIENT_ID", "id"),
+                ("AZURE_TENANT_ID", "tenant"),
+                ("AZURE_FEDERATED_TOKEN_FILE", &file),
+            ] {
+                if !env.iter().any(|e| e["name"] == name) {
+                    env.push(json!({"name": name, "value": value}));
+                }
+            }
+            let mounts = list(container, "volumeMounts");
+            if !mounts.iter().any(|m| m["name"] == AKS_VOLUME) {
+                mounts.push(json!({"name": AKS_VOLUME, "mountPath": AKS_PATH, "readOnly": true}));
+            }
+        }
+    }
+    let volumes = list(&mut pod["spec"], "volumes");
+    if !volumes.iter().any(|v| v["name"] == AKS_VOLUME) {
+        let token =
+            json!({"audience": "api://AzureADTokenExchange", "path": "token/azure-identity-token"});
+        volumes.push(
+            json!({"name": AKS_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}),
+        );
+    }
+    pod
+}
+
+#[test]
+fn a_native_sidecar_with_the_variable_rewritten() {
+    let pod = injected(&pod(), profile());
+    let sidecar = &pod["spec"]["initContainers"][0];
+    assert_eq!(sidecar["name"], "token-sidecar");
+    assert_eq!(sidecar["restartPolicy"], "Always");
+    assert_eq!(
+        sidecar["startupProbe"]["httpGet"],
+        json!({"path": "/startupz", "port": 9090})
+    );
+    assert_eq!(
+        sidecar["readinessProbe"]["httpGet"],
+        json!({"path": "/readyz", "port": 9090})
+    );
+    assert_eq!(
+        sidecar["livenessProbe"]["httpGet"],
+        json!({"path": "/livez", "port": 9090})
+    );
+    assert_eq!(
+        sidecar["securityContext"],
+        json!({
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "privileged": false, "readOnlyRootFilesystem": true,
+            "runAsGroup": 64117, "runAsNonRoot": true, "runAsUser": 64117, "seccompProfile": {"type": "RuntimeDefault"}
+        })
+    );
+    assert_eq!(
+        sidecar["args"],
+        json!([
+            "--listen",
+            "127.0.0.1:8080",
+            "--admin",
+            "0.0.0.0:9090",
+            "--workers",
+            "2"
+        ])
+    );
+    assert_eq!(
+        env(sidecar, "TOKEN_SIDECAR_UPSTREAM")["value"],
+        "https://orders.example/api/"
+    );
+    assert_eq!(
+        env(sidecar, "TOKEN_SIDECAR_SCOPE")["value"],
+        "api://orders/.default"
+    );
+    // Whoever appends a path to it finds the slash that was there.
+    assert_eq!(
+        env(&pod["spec"]["containers"][0], "BACKEND_API_URL")["value"],
+        "http://127.0.0.1:8080/"
+    );
+    let metadata = &pod["metadata"];
+    assert_eq!(
+        metadata["labels"],
+        json!({"azure.workload.identity/use": "true", "token-sidecar.io/injected": "true"})
+    );
+    assert_eq!(
+        metadata["annotations"]["azure.workload.identity/skip-containers"],
+        "app"
+    );
+}
+
+#[test]
+fn a_token_of_our_own_is_mounted_into_the_sidecar_alone() {
+    let pod = injected(&pod(), projected());
+    let sidecar = &pod["spec"]["initContainers"][0];
+    assert_eq!(
+        sidecar["volumeMounts"],
+        json!([{"name": "token-sidecar-token", "mountPath": "/var/run/secrets/token-sidecar", "readOnly": true}])
+    );
+    assert_eq!(
+        env(sidecar, "AZURE_FEDERATED_TOKEN_FILE")["value"],
+        "/var/run/secrets/token-sidecar/token"
+    );
+    assert_eq!(env(sidecar, "AZURE_CLIENT_ID")["value"], "c");
+    assert_eq!(
+        pod["spec"]["volumes"],
+        json!([{"name": "token-sidecar-token", "projected": {"sources": [{"serviceAccountToken": {"audience": "sts", "expirationSeconds": 3600, "path": "token"}}]}}])
+    );
+    assert_eq!(pod["spec"]["containers"][0].get("volumeMounts"), None);
+    assert_eq!(
+        pod["metadata"]["labels"],
+        json!({"token-sidecar.io/injected": "true"})
+    );
+    // Where the pod asks AKS' webhook for tokens, too, nobody gets one.
+    let mut asking = self::pod();
+    asking["metadata"]["labels"] = json!({"azure.workload.identity/use": "true"});
+    let annotations = injected(&asking, projected())["metadata"]["annotations"].clone();
+    assert_eq!(
+        annotations["azure.workload.identity/skip-containers"],
+        "token-sidecar;app"
+    );
+}
+
+#[test]
+fn an_ordinary_container_comes_last_and_init_containers_keep_their_variable() {
+    let mut pod = pod();
+    pod["spec"]["initContainers"] = json!([{"name": "migrate", "env": [{"name": "BACKEND_API_URL", "value": "https://orders.example"}]}]);
+    pod["metadata"]["annotations"] = json!({"token-sidecar.io/native": "false"});
+    let injection = with(&pod, profile()).unwrap();
+    assert_eq!(
+        injection.warnings[0],
+        "init container migrate keeps BACKEND_API_URL: it runs before the sidecar, which is an ordinary container here"
+    );
+    let after = injection.pod();
+    assert_eq!(after["spec"]["containers"][1]["name"], "token-sidecar");
+    assert_eq!(after["spec"]["containers"][1].get("restartPolicy"), None);
+    assert_eq!(
+        after["spec"]["initContainers"],
+        pod["spec"]["initContainers"]
+    );
+}
+
+#[test]
+fn different_upstreams_get_listeners_of_their_own() {
+    let mut pod = pod();
+    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "b", "env": [
+        {"name": "BACKEND_API_URL", "value": "https://b.example"}, {"name": "OTHER", "value": "https://orders.example/api/"}]}));
+    let other = Rewrite {
+        credential: RewriteCredential::Scope("api://other/.default".into()),
+        ..rewrite("OTHER")
+    };
+    let profile = Profile {
+        rewrite: vec![rewrite("BACKEND_API_URL"), other],
+        ..profile()
+    };
+    let after = injected(&pod, profile);
+    let sidecar = &after["spec"]["initContainers"][0];
+    assert_eq!(sidecar.get("args"), None);
+    let config: Value = serde_json::from_str(
+        env(sidecar, "TOKEN_SIDECAR_CONFIG_TEXT")["value"]
+            .as_str()
+            .unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        config,
+        json!({
+            "listen": "127.0.0.1:8080", "admin": "0.0.0.0:9090", "workers": 2,
+            "credentials": {
+                "backend-api-url": {"entraClientAssertion": {"scope": "api://orders/.default"}},
+                "other": {"entraClientAssertion": {"scope": "api://other/.default"}},
+            },
+            "routes": [
+                {"name": "backend-api-url", "upstream": "https://orders.example/api/", "credential": "backend-api-url"},
+                {"name": "backend-api-url-2", "upstream": "https://b.example", "credential": "backend-api-url", "listen": "127.0.0.1:8081"},
+                {"name": "other", "upstream": "https://orders.example/api/", "credential": "other", "listen": "127.0.0.1:8082"},
+            ]
+        })
+    );
+    let b = &after["spec"]["containers"][1];
+    assert_eq!(env(b, "BACKEND_API_URL")["value"], "http://127.0.0.1:8081");
+    assert_eq!(env(b, "OTHER")["value"], "http://127.0.0.1:8082/");
+}
+
+#[test]
+fn a_value_that_only_the_kubelet_knows_moves_to_the_sidecar() {
+    let mut pod = pod();
+    let from = json!({"configMapKeyRef": {"name": "settings", "key": "url"}});
+    pod["spec"]["containers"][0]["env"][1] = json!({"name": "BACKEND_API_URL", "valueFrom": from});
+    let after = injected(&pod, profile());
+    assert_eq!(
+        env(
+            &after["spec"]["initContainers"][0],
+            "TOKEN_SIDECAR_UPSTREAM"
+        ),
+        &json!({"name": "TOKEN_SIDECAR_UPSTREAM", "valueFrom": from})
+    );
+    assert_eq!(
+        env(&after["spec"]["containers"][0], "BACKEND_API_URL"),
+        &json!({"name": "BACKEND_API_URL", "value": "http://127.0.0.1:8080"})
+    );
+}
+
+#[test]
+fn a_variable_from_elsewhere_is_set_where_the_profile_says() {
+    let mut pod = pod();
+    pod["spec"]["containers"] = json!([{"name": "app", "envFrom": [{"configMapRef": {"name": "settings"}}]}, {"name": "other"}]);
+    let named = Rewrite {
+        containers: vec!["app".into()],
+        upstream: Some("https://orders.example".into()),
+        ..rewrite("BACKEND_API_URL")
+    };
+    let after = injected(
+        &pod,
+        Profile {
+            rewrite: vec![named],
+            ..profile()
+        },
+    );
+    assert_eq!(
+        after["spec"]["containers"][0]["env"],
+        json!([{"name": "BACKEND_API_URL", "value": "http://127.0.0.1:8080"}])
+    );
+    assert_eq!(after["spec"]["containers"][1], json!({"name": "other"}));
+    assert_eq!(remove(&after).unwrap().unwrap(), pod);
+}
+
+#[test]
+fn a_config_map_has_the_whole_configuration() {
+    let mapped = Profile {
+        config: SidecarConfig::ConfigMap {
+            name: "sidecar".into(),
+            key: "config.yaml".into(),
+        },
+        rewrite: vec![Rewrite {
+            credential: RewriteCredential::ConfigMap,
+            port: Some(8081),
+            ..rewrite("BACKEND_API_URL")
+        }],
+        ..projected()
+    };
+    let after = injected(&pod(), mapped);
+    let sidecar = &after["spec"]["initContainers"][0];
+    assert_eq!(
+        env(sidecar, "TOKEN_SIDECAR_CONFIG")["value"],
+        "/etc/token-sidecar/config.yaml"
+    );
+    assert_eq!(
+        sidecar["volumeMounts"][1],
+        json!({"name": "token-sidecar-config", "mountPath": "/etc/token-sidecar", "readOnly": true})
+    );
+    assert_eq!(
+        after["spec"]["volumes"][1],
+        json!({"name": "token-sidecar-config", "configMap": {"name": "sidecar"}})
+    );
+    assert_eq!(
+        env(&after["spec"]["containers"][0], "BACKEND_API_URL")["value"],
+        "http://127.0.0.1:8081/"
+    );
+}
+
+#[test]
+fn annotations_win_over_the_profile() {
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({
+        "token-sidecar.io/image": "mine:2", "token-sidecar.io/log-level": "debug", "token-sidecar.io/port": "8180", "token-sidecar.io/admin-port": "9190",
+        "token-sidecar.io/resources": "limits: {memory: 64Mi}",
+        "token-sidecar.io/credentials": "extra: {entraClientAssertion: {scope: api://x/.default}}",
+        "token-sidecar.io/routes": "[{name: extra, match: {host: x.example}, upstream: 'https://x.example/$A', credential: extra}]",
+    });
+    let after = injected(&pod, profile());
+    let sidecar = &after["spec"]["initContainers"][0];
+    assert_eq!(sidecar["image"], "mine:2");
+    assert_eq!(sidecar["resources"], json!({"limits": {"memory": "64Mi"}}));
+    assert_eq!(env(sidecar, "TOKEN_SIDECAR_LOG_LEVEL")["value"], "debug");
+    assert_eq!(sidecar["ports"][0]["containerPort"], 9190);
+    let text = env(sidecar, "TOKEN_SIDECAR_CONFIG_TEXT")["value"]
+        .as_str()
+        .unwrap();
+    // The kubelet makes one of two: `$(NAME)` in a value is no reference.
+    assert!(text.contains("https://x.example/$$A"), "{text}");
+    let config: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(config["listen"], "127.0.0.1:8180");
+    assert_eq!(config["routes"][0]["name"], "extra");
+    // The profile's first listener is the other route's.
+    assert_eq!(config["routes"][1]["listen"], "127.0.0.1:8181");
+    assert_eq!(
+        env(&after["spec"]["containers"][0], "BACKEND_API_URL")["value"],
+        "http://127.0.0.1:8181/"
+    );
+}
+
+#[test]
+fn pods_that_do_not_ask_are_left_alone() {
+    let profiles = Profiles::default();
+    let request = Request {
+        profiles: &profiles,
+        check: &|_, _| Ok(()),
+        asked: false,
+        profile: None,
+        job: false,
+    };
+    let injection = inject(&pod(), &request).unwrap();
+    assert_eq!(
+        (injection.outcome, injection.into_operations()),
+        (Outcome::NotAsked, vec![])
+    );
+    let mut no = pod();
+    no["metadata"]["labels"] = json!({"token-sidecar.io/inject": "false"});
+    assert_eq!(
+        inject(
+            &no,
+            &Request {
+                asked: true,
+                ..request
+            }
+        )
+        .unwrap()
+        .outcome,
+        Outcome::NotAsked
+    );
+}
+
+/// The workload's containers hold no token, the sidecar does.
+fn assert_alone(pod: &Value) {
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array().into_iter().flatten() {
+            let sidecar = container["name"] == "token-sidecar";
+            let mounts = container["volumeMounts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|m| m["name"] == AKS_VOLUME);
+            let file = container["env"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|e| e["name"] == "AZURE_FEDERATED_TOKEN_FILE");
+            assert_eq!((mounts, file), (sidecar, sidecar), "{container:#}");
+        }
+    }
+}
+
+#[test]
+fn aks_webhook_may_come_before_or_after() {
+    let mut asking = pod();
+    asking["metadata"]["labels"] = json!({"azure.workload.identity/use": "true"});
+    asking["spec"]["initContainers"] = json!([{"name": "migrate"}]);
+
+    let ours_first = aks(&injected(&asking, profile()));
+    assert_alone(&ours_first);
+    let again = with(&ours_first, profile()).unwrap();
+    assert_eq!(again.outcome, Outcome::Unchanged);
+
+    let theirs_first = injected(&aks(&asking), profile());
+    assert_alone(&theirs_first);
+    assert_eq!(
+        aks(&theirs_first),
+        theirs_first,
+        "called again, their webhook has nothing to do"
+    );
+    let sidecar =
+        |pod: &Value| env(&pod["spec"]["initContainers"][0], "AZURE_CLIENT_ID")["value"].clone();
+    assert_eq!(
+        (sidecar(&ours_first), sidecar(&theirs_first)),
+        (json!("id"), json!("id"))
+    );
+    assert_eq!(remove(&theirs_first).unwrap().unwrap(), aks(&asking));
+}
+
+#[test]
+fn what_comes_in_between_the_two_calls_is_cleaned_up() {
+    // Another webhook adds a container after ours, and AKS' gives it the token.
+    let mut pod = injected(&pod(), profile());
+    pod["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "mesh"}));
+    let pod = aks(&pod);
+    assert!(pod["spec"]["containers"][1]["volumeMounts"][0]["name"] == AKS_VOLUME);
+    let again = injected(&pod, profile());
+    assert_alone(&again);
+    assert_eq!(
+        again["metadata"]["annotations"]["azure.workload.identity/skip-containers"],
+        "app;mesh"
+    );
+    assert_eq!(aks(&again), again);
+    assert_eq!(with(&again, profile()).unwrap().outcome, Outcome::Unchanged);
+}

@@ -1,0 +1,517 @@
+//! A profiles file -> the parameters of injection; and the check of a configuration that injection has put together.
+
+use super::{
+    Config, ConfigErrors, Document, Source, decode,
+    error::{Place, Problems},
+    fields::{Context, Fields, shown},
+    keys::Presence,
+    load, parse,
+    profile_keys::{KEYS, ROOT},
+    read,
+    tree::{Entry, Node, Value},
+};
+use crate::admission::{
+    ANNOTATIONS,
+    profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
+    resources::quantity,
+};
+use serde_json::Map;
+use std::time::Duration;
+
+const EMPTY: &Node = &Node {
+    at: Place::Whole,
+    value: Value::Null,
+};
+
+/// Reads a profiles file.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place and what to do.
+pub fn load_profiles(document: Document) -> Result<Profiles, ConfigErrors> {
+    let name = match &document {
+        Document::File(path) => path.display().to_string(),
+        Document::Text { name, .. } => name.clone(),
+    };
+    let problems = Problems::new(Some(&name));
+    let context = Context {
+        problems: &problems,
+        env: &|_| None,
+    };
+    let profiles = read(Some(document), &problems)
+        .flatten()
+        .and_then(|tree| profiles(&tree, &context));
+    problems.finish()?;
+    profiles.ok_or_else(|| ConfigErrors::unexplained(Some(&name)))
+}
+
+/// Checks a sidecar's configuration that injection has put together, given the variables that the sidecar will have.
+///
+/// # Errors
+/// What is wrong, on one line.
+pub fn check(text: &str, variables: &[(&'static str, String)]) -> Result<(), String> {
+    let source = Source {
+        document: Some(Document::Text {
+            name: "the sidecar's configuration".into(),
+            text: text.to_owned(),
+        }),
+        ..Source::default()
+    };
+    let env = |name: &str| {
+        variables
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| v.clone())
+    };
+    match load(&source, &env) {
+        Ok(Config { .. }) => Ok(()),
+        Err(errors) => {
+            let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Err(all.join("; "))
+        }
+    }
+}
+
+/// The keys of a profiles file as a Markdown table.
+pub fn profile_keys_markdown() -> String {
+    let mut out = String::from("| key | value | default | |\n| --- | --- | --- | --- |\n");
+    for key in KEYS {
+        let path = key
+            .path
+            .strip_prefix(ROOT)
+            .map_or(key.path, |p| p.trim_start_matches('.'));
+        let default = match key.presence {
+            Presence::Required => "required".to_owned(),
+            Presence::Default(text) => format!("`{text}`"),
+            _ => String::new(),
+        };
+        out.push_str(&format!(
+            "| `{path}` | {} | {default} | {} |\n",
+            key.kind, key.help
+        ));
+    }
+    out
+}
+
+/// The annotations as a Markdown table.
+pub fn annotations_markdown() -> String {
+    let mut out = String::from("| annotation | |\n| --- | --- |\n");
+    for (name, help) in ANNOTATIONS {
+        out.push_str(&format!("| `token-sidecar.io/{name}` | {help} |\n"));
+    }
+    out
+}
+
+fn profiles(tree: &Node, context: &Context<'_>) -> Option<Profiles> {
+    let top = Fields::open(context, tree, String::new(), ROOT)?;
+    let entries = top.named("profiles")?;
+    if entries.is_empty() {
+        top.error("profiles", "no profile; add one, such as `default`");
+    }
+    let mut profiles = Profiles::default();
+    for entry in entries {
+        let path = format!("profiles.{}", shown(&entry.key));
+        if let Err(message) = parse::name(&entry.key) {
+            context.problems.error(entry.key_at, path.clone(), message);
+        }
+        if let Some(profile) = profile(entry, path, context) {
+            profiles.0.insert(entry.key.clone(), profile);
+        }
+    }
+    Some(profiles)
+}
+
+fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile> {
+    let fields = Fields::open(context, &entry.node, path, "(profiles).profiles.*")?;
+    let image = fields.value("image", parse::word);
+    let image_pull_policy = fields.value("imagePullPolicy", |t| match t {
+        "Always" | "IfNotPresent" | "Never" => Ok(t.to_owned()),
+        _ => Err("not a pull policy; write Always, IfNotPresent or Never".into()),
+    });
+    let native = fields.value("native", parse::boolean);
+    let admin_port = fields.value("adminPort", port);
+    let port = fields.value("port", port);
+    let uid = fields.value("uid", |t| match t.parse::<u32>() {
+        Ok(uid) if uid >= 1000 => Ok(uid),
+        _ => Err("not a user id from 1000 up; write one in digits".into()),
+    });
+    let workers = fields.value("workers", parse::count(1024));
+    let log_level = fields.value("logLevel", super::level);
+    let resources = resources(&fields);
+    let allow_host_network = fields.value("allowHostNetwork", parse::boolean);
+    let annotations = match fields.node("annotations") {
+        None => Some(None),
+        Some(_) => fields.list("annotations", annotation).map(Some),
+    };
+    let token = token(&fields);
+    let config = config(&fields);
+    let in_map = matches!(config, Some(SidecarConfig::ConfigMap { .. }));
+    let rewrite = rewrites(&fields, in_map);
+    let profile = Profile {
+        image: image?,
+        image_pull_policy: image_pull_policy?,
+        native: native?,
+        port: port?,
+        admin_port: admin_port?,
+        uid: uid?,
+        workers: workers?.get(),
+        log_level: log_level?,
+        resources: resources?,
+        token: token?,
+        rewrite: rewrite?,
+        config: config?,
+        allow_host_network: allow_host_network?,
+        annotations: annotations?,
+    };
+    trial(&fields, &profile);
+    Some(profile)
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|p| *p >= 1024)
+        .ok_or_else(|| "not a port from 1024 to 65535; write one in digits".into())
+}
+
+fn annotation(text: &str) -> Result<String, String> {
+    let mut known = ANNOTATIONS.iter().map(|(name, _)| *name);
+    if known.any(|k| k == text) {
+        Ok(text.to_owned())
+    } else {
+        let hint = sidecar_runtime::suggest::hint(text, ANNOTATIONS.iter().map(|(name, _)| *name));
+        Err(format!("not an annotation of ours{hint}"))
+    }
+}
+
+/// A name of an environment variable that people use (Kubernetes lets more through).
+fn variable(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(good) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a variable's name; write one such as BACKEND_API_URL".into())
+    }
+}
+
+fn resources(profile: &Fields<'_>) -> Option<Map<String, serde_json::Value>> {
+    let fields = profile.map("resources", "(profiles).profiles.*.resources", EMPTY)?;
+    let mut out = Map::new();
+    for (kind, pattern) in [
+        ("requests", "(profiles).profiles.*.resources.requests"),
+        ("limits", "(profiles).profiles.*.resources.limits"),
+    ] {
+        let amounts = fields.map(kind, pattern, EMPTY)?;
+        let mut read = Map::new();
+        for name in ["cpu", "memory"] {
+            if let Some(amount) = amounts.value(name, quantity) {
+                read.insert(name.to_owned(), amount.into());
+            }
+        }
+        out.insert(kind.to_owned(), read.into());
+    }
+    Some(out)
+}
+
+fn token(profile: &Fields<'_>) -> Option<TokenSource> {
+    let fields = profile.map("token", "(profiles).profiles.*.token", EMPTY)?;
+    if fields.exactly_one(&["aks", "projected"])? == "aks" {
+        // Has no keys of its own (yet): anything in it is a slip.
+        if let Some(first) = fields.named("aks")?.first() {
+            let message = "unknown key; write `aks: {}`";
+            profile
+                .context
+                .problems
+                .error(first.key_at, fields.join("aks"), message);
+        }
+        return Some(TokenSource::Aks);
+    }
+    let projected = fields.map("projected", "(profiles).profiles.*.token.projected", EMPTY)?;
+    let audience = projected.value("audience", parse::word);
+    let expiration = projected.value("expiration", |t| {
+        let d = super::units::duration(t)?;
+        if d >= Duration::from_secs(600) {
+            Ok(d.as_secs())
+        } else {
+            Err("shorter than 10m, which Kubernetes refuses; give a longer one".into())
+        }
+    });
+    let ids = [
+        ("AZURE_CLIENT_ID", projected.value("clientId", parse::word)),
+        (
+            "AZURE_TENANT_ID",
+            projected.value("tenantId", parse::tenant),
+        ),
+        (
+            "AZURE_AUTHORITY_HOST",
+            projected.value("authorityHost", |t| {
+                parse::authority_host(t).map(|u| u.to_string())
+            }),
+        ),
+    ];
+    Some(TokenSource::Projected {
+        audience: audience?,
+        expiration: expiration?,
+        env: ids
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect(),
+    })
+}
+
+fn config(profile: &Fields<'_>) -> Option<SidecarConfig> {
+    if profile.node("configMap").is_none() {
+        let credentials = profile.named("credentials")?;
+        let routes = profile.items("routes")?;
+        return Some(SidecarConfig::Inline {
+            credentials: credentials
+                .iter()
+                .map(|e| (e.key.clone(), json(&e.node)))
+                .collect(),
+            routes: routes.iter().map(json).collect(),
+        });
+    }
+    let mut alone = true;
+    for key in ["credentials", "routes"] {
+        if profile.node(key).is_some() {
+            profile.error(
+                key,
+                "stands beside `configMap`, which has the whole configuration; put it in there",
+            );
+            alone = false;
+        }
+    }
+    let fields = profile.map("configMap", "(profiles).profiles.*.configMap", EMPTY)?;
+    let name = fields.value("name", parse::name);
+    let key = fields.value("key", parse::name);
+    let config = SidecarConfig::ConfigMap {
+        name: name?,
+        key: key?,
+    };
+    alone.then_some(config)
+}
+
+fn rewrites(profile: &Fields<'_>, in_map: bool) -> Option<Vec<Rewrite>> {
+    let mut rewrites: Vec<Rewrite> = Vec::new();
+    for (i, node) in profile.items("rewrite")?.iter().enumerate() {
+        let path = profile.join(&format!("rewrite[{i}]"));
+        let fields = Fields::open(
+            profile.context,
+            node,
+            path,
+            "(profiles).profiles.*.rewrite[]",
+        )?;
+        let variable = fields.value("variable", variable);
+        let containers = fields.list("containers", parse::name);
+        let upstream = fields.value("upstream", |t| parse::upstream(t).map(|_| t.to_owned()));
+        let allow_insecure_http = fields.value("allowInsecureHttp", parse::boolean);
+        let port = fields.value("port", port);
+        let credential = if in_map {
+            for key in ["scope", "credential", "upstream"] {
+                if fields.node(key).is_some() {
+                    fields.error(
+                        key,
+                        "stands beside `configMap`, which says so itself; take it out",
+                    );
+                }
+            }
+            if fields.node("port").is_none() {
+                fields.error("port", "missing; with `configMap` it is needed: the port that the configuration there serves this upstream on");
+            }
+            Some(RewriteCredential::ConfigMap)
+        } else {
+            match fields.exactly_one(&["scope", "credential"]) {
+                Some("scope") => fields
+                    .value("scope", parse::entra_scope)
+                    .map(RewriteCredential::Scope),
+                Some(_) => fields
+                    .value("credential", parse::name)
+                    .map(RewriteCredential::Named),
+                None => None,
+            }
+        };
+        let (named, within) = (
+            variable.as_deref(),
+            containers.as_deref().unwrap_or_default(),
+        );
+        let overlaps = |r: &&Rewrite| {
+            named == Some(r.variable.as_str())
+                && (within.is_empty()
+                    || r.containers.is_empty()
+                    || within.iter().any(|c| r.containers.contains(c)))
+        };
+        if rewrites.iter().find(overlaps).is_some() {
+            fields.error("variable", "is rewritten by an earlier entry already; name the `containers` of each, or remove one");
+        }
+        rewrites.push(Rewrite {
+            variable: variable?,
+            containers: containers?,
+            upstream,
+            credential: credential?,
+            allow_insecure_http: allow_insecure_http?,
+            port,
+        });
+    }
+    Some(rewrites)
+}
+
+/// Reads the profile's credentials and routes, with one more route for every rewritten variable, as the sidecar would: so that what is wrong with
+/// them is reported here, in its place. Credentials that rewrites name may still come from an annotation.
+fn trial(profile: &Fields<'_>, params: &Profile) {
+    let SidecarConfig::Inline { .. } = params.config else {
+        return;
+    };
+    let context = profile.context;
+    let at = profile.at;
+    let text = |t: String| Node {
+        at,
+        value: Value::Scalar(t),
+    };
+    let entry = |key: &str, node: Node| Entry {
+        key: key.into(),
+        key_at: at,
+        node,
+    };
+    let mut credentials = profile.named("credentials").unwrap_or_default().to_vec();
+    let mut routes = profile.items("routes").unwrap_or_default().to_vec();
+    if routes.is_empty() && params.rewrite.is_empty() {
+        // All may come from annotations: then there must be nothing to check but the credentials.
+        if credentials.is_empty() {
+            return;
+        }
+    }
+    // Takes up every credential, so that unused ones are no warning, and makes sure that there is a route.
+    let names: Vec<String> = credentials.iter().map(|e| e.key.clone()).collect();
+    for (i, rewrite) in params.rewrite.iter().enumerate() {
+        if let RewriteCredential::Named(name) = &rewrite.credential
+            && !names.contains(name)
+        {
+            continue;
+        }
+        let credential = match &rewrite.credential {
+            RewriteCredential::Named(name) => name.clone(),
+            _ => {
+                let name = format!("rewrite-{i}");
+                let scope = if let RewriteCredential::Scope(scope) = &rewrite.credential {
+                    scope.clone()
+                } else {
+                    String::new()
+                };
+                let grant = Node {
+                    at,
+                    value: Value::Map(vec![entry("scope", text(scope))]),
+                };
+                credentials.push(entry(
+                    &name,
+                    Node {
+                        at,
+                        value: Value::Map(vec![entry("entraClientAssertion", grant)]),
+                    },
+                ));
+                name
+            }
+        };
+        routes.push(route(i, credential, rewrite, &text, &entry, at));
+    }
+    if routes.is_empty() {
+        let any = names.first().cloned().unwrap_or_default();
+        let none = Rewrite {
+            variable: String::new(),
+            containers: Vec::new(),
+            upstream: None,
+            credential: RewriteCredential::ConfigMap,
+            allow_insecure_http: false,
+            port: None,
+        };
+        routes.push(route(params.rewrite.len(), any, &none, &text, &entry, at));
+    }
+    let variables = match &params.token {
+        TokenSource::Aks => vec![
+            ("AZURE_CLIENT_ID", "x".to_owned()),
+            ("AZURE_TENANT_ID", "x".to_owned()),
+        ],
+        TokenSource::Projected { env, .. } => env.clone(),
+    };
+    let env = |name: &str| match name {
+        "AZURE_FEDERATED_TOKEN_FILE" => Some("/x".to_owned()),
+        _ => variables
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| v.clone()),
+    };
+    let trial = Context {
+        problems: context.problems,
+        env: &env,
+    };
+    let tree = Node {
+        at,
+        value: Value::Map(vec![
+            entry("listen", text(format!("127.0.0.1:{}", params.port))),
+            entry("admin", text(format!("0.0.0.0:{}", params.admin_port))),
+            entry(
+                "credentials",
+                Node {
+                    at,
+                    value: Value::Map(credentials),
+                },
+            ),
+            entry(
+                "routes",
+                Node {
+                    at,
+                    value: Value::List(routes),
+                },
+            ),
+        ]),
+    };
+    drop(decode(&tree, &trial));
+}
+
+/// The route that a rewritten variable would become. Its host keeps it from meeting another.
+fn route(
+    i: usize,
+    credential: String,
+    rewrite: &Rewrite,
+    text: &dyn Fn(String) -> Node,
+    entry: &dyn Fn(&str, Node) -> Entry,
+    at: Place,
+) -> Node {
+    let upstream = rewrite
+        .upstream
+        .clone()
+        .unwrap_or_else(|| "https://upstream.invalid".into());
+    let matched = Node {
+        at,
+        value: Value::Map(vec![entry("host", text(format!("rewrite-{i}.invalid")))]),
+    };
+    let mut entries = vec![
+        entry("name", text(format!("rewrite-{i}"))),
+        entry("match", matched),
+        entry("upstream", text(upstream)),
+        entry("credential", text(credential)),
+        entry(
+            "allowInsecureHttp",
+            text(rewrite.allow_insecure_http.to_string()),
+        ),
+    ];
+    if let Some(port) = rewrite.port {
+        entries.push(entry("listen", text(format!("127.0.0.1:{port}"))));
+    }
+    Node {
+        at,
+        value: Value::Map(entries),
+    }
+}
+
+/// What a node is as JSON. Scalars stay text, which the sidecar's configuration reads as well.
+fn json(node: &Node) -> serde_json::Value {
+    match &node.value {
+        Value::Null | Value::Broken => serde_json::Value::Null,
+        Value::Scalar(text) => text.clone().into(),
+        Value::List(items) => items.iter().map(json).collect(),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|e| (e.key.clone(), json(&e.node)))
+            .collect::<Map<_, _>>()
+            .into(),
+    }
+}
