@@ -12,8 +12,10 @@ mod pod;
 pub mod profile;
 pub mod remove;
 pub mod resources;
+pub mod review;
 mod rewrite;
 mod status;
+pub mod webhook;
 mod wish;
 mod yaml;
 

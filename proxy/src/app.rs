@@ -3,9 +3,11 @@
 
 mod harden;
 mod metrics;
+pub mod webhook;
 
 use crate::{
     config::{Config, ConfigErrors},
+    net::tls::TlsError,
     request::{
         access::{Access, CredentialHandle},
         params::RequestParams,
@@ -66,6 +68,9 @@ pub enum AppError {
     /// A credential could not be set up.
     #[error(transparent)]
     Token(#[from] TokenFlowError),
+    /// The serving certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A worker failed.
     #[error(transparent)]
     Workers(#[from] WorkersError),
@@ -79,7 +84,7 @@ impl AppError {
     /// something (an address, a thread), 128 plus the signal's number when a second signal cut requests short.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Plan(_) | Self::Token(_) | Self::Telemetry(_) => 64,
+            Self::Plan(_) | Self::Token(_) | Self::Telemetry(_) | Self::Tls(_) => 64,
             Self::Metrics(_) | Self::Workers(WorkersError::Gone) => 70,
             Self::System(_) | Self::Bind(_) | Self::Workers(_) => 71,
             Self::Aborted(Aborted(Signal::Interrupt)) => 130,

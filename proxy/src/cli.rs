@@ -1,6 +1,8 @@
 //! Arguments, environment and exit codes of the `token-sidecar` binary. No HTTP in here. What goes wrong before a log stands is written to
 //! standard error.
 
+mod injector;
+
 use crate::{
     app,
     config::{self, Document, Overrides, Source, env::Snapshot},
@@ -34,6 +36,10 @@ const EXIT_CODES: &[(&str, &str)] = &[
     (
         "64",
         "bad arguments or configuration: the reasons are on standard error, nothing was started",
+    ),
+    (
+        "65",
+        "inject, uninject: a manifest is refused: the reasons are on standard error, nothing was printed",
     ),
     ("70", "a fault in the sidecar itself"),
     (
@@ -113,6 +119,12 @@ enum Command {
         #[arg(long, value_name = "ADDR")]
         sidecar: Option<String>,
     },
+    /// Put the sidecar into the pods and pod templates of manifests, and print them
+    Inject(injector::Inject),
+    /// Take the sidecar out of manifests again, and print them
+    Uninject(injector::Uninject),
+    /// Serve the admission webhook that puts the sidecar into pods as they are created
+    Webhook(injector::Webhook),
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -162,6 +174,9 @@ pub fn run(
             output,
             sidecar,
         }) => examine(settings, output, sidecar, env),
+        Some(Command::Inject(inject)) => inject.run(),
+        Some(Command::Uninject(uninject)) => uninject.run(),
+        Some(Command::Webhook(webhook)) => webhook.run(env),
     }
 }
 

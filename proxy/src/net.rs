@@ -6,6 +6,7 @@ pub mod gather;
 pub mod guard;
 pub mod proxy;
 pub mod tls;
+pub mod tls_server;
 pub mod token_proxy;
 
 #[cfg(test)]

@@ -1,4 +1,10 @@
-//! README.md's tables of keys, environment variables and series say what the code does. `cargo run -q -p token-sidecar --example reference` prints them.
+//! The tables of README.md and proxy/README.md (keys, environment variables, series, annotations) say what the code does. `cargo run -q -p
+//! token-sidecar --example reference` prints them.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 use std::path::Path;
 use token_sidecar::{config, metrics};
@@ -36,16 +42,34 @@ fn difference(text: &str, name: &str, expected: &str) -> Option<String> {
     }
 }
 
+/// What is wrong with a README's tables.
+fn wrong(readme: &str, tables: &[(&str, String)]) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(readme);
+    let text = std::fs::read_to_string(path).unwrap();
+    tables
+        .iter()
+        .filter_map(|(name, expected)| difference(&text, name, expected))
+        .collect()
+}
+
 #[test]
 fn the_readmes_tables_are_the_codes() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let wrong = [
-        difference(&text, "keys", &config::keys_markdown()),
-        difference(&text, "variables", &config::environment_markdown()),
-        difference(&text, "series", &metrics::reference::markdown()),
-    ];
-    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    let mut wrong = wrong(
+        "../README.md",
+        &[
+            ("keys", config::keys_markdown()),
+            ("variables", config::environment_markdown()),
+            ("series", metrics::reference::markdown()),
+        ],
+    );
+    wrong.extend(self::wrong(
+        "README.md",
+        &[
+            ("profile-keys", config::profiles::profile_keys_markdown()),
+            ("annotations", config::profiles::annotations_markdown()),
+            ("webhook-series", metrics::reference::webhook_markdown()),
+        ],
+    ));
     assert!(
         wrong.is_empty(),
         "{}\nPaste what `cargo run -q -p token-sidecar --example reference` prints.",

@@ -342,7 +342,8 @@ fn nothing_to_do(name: &str, profile: &Profile) -> String {
 
 fn warn(pod: &Value, profile: &Profile, request: &Request<'_>, warnings: &mut Vec<String>) {
     let had = pod::containers(pod).any(|c| aks::given(pod, c.value).is_some());
-    if profile.token == TokenSource::Aks && !aks::asked(pod) && !had {
+    // In a file the label is in the template from now on.
+    if profile.token == TokenSource::Aks && !request.asked && !aks::asked(pod) && !had {
         warnings.push(format!(
             "label {} was added: if AKS' webhook was called before this one it will not be called again; put the label into the pod template",
             aks::USE

@@ -91,124 +91,168 @@ fn one(
         return Ok(part.to_owned());
     };
     let before = root.value();
-    let mut after = before.clone();
+    let mut said = Vec::new();
     let mut problems = Vec::new();
-    if let (true, Some(items)) = (
-        text_of(&before, "kind").ends_with("List"),
-        after.get_mut("items").and_then(Value::as_array_mut),
-    ) {
-        for item in items {
-            object(item, place, action, notes, &mut problems);
-        }
+    // Injection is from scratch: what an earlier one did is taken back first.
+    let mut bare = before.clone();
+    each(&mut bare, |object| {
+        without(object, place, &mut said, &mut problems);
+    });
+    let mut anew = false;
+    let mut done = if bare == before {
+        part.to_owned()
     } else {
-        object(&mut after, place, action, notes, &mut problems);
+        written(part, &bare, &mut anew)
+    };
+    if let Action::Inject { .. } = action {
+        said.clear();
+        let mut after = bare.clone();
+        each(&mut after, |object| {
+            with(object, place, action, &mut said, &mut problems);
+        });
+        if after != bare {
+            done = written(&done, &after, &mut anew);
+        }
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    if after == before {
-        return Ok(part.to_owned());
+    let inject = matches!(action, Action::Inject { .. });
+    if inject && bare != before && done == part {
+        said.push(format!("{place}: unchanged, the sidecar is in it"));
     }
-    let edited = edit::rewrite(part, &after);
-    if edited.is_none() {
+    notes.append(&mut said);
+    if anew && done != part {
         notes.push(format!(
             "{place}: written anew, without its comments: its YAML could not be changed in place"
         ));
     }
-    Ok(edited.unwrap_or_else(|| emit::document(part, &after)))
+    Ok(done)
 }
 
-/// Changes the pods of an object.
-fn object(
+/// The document's text with another value in it.
+fn written(part: &str, value: &Value, anew: &mut bool) -> String {
+    edit::rewrite(part, value).unwrap_or_else(|| {
+        *anew = true;
+        emit::document(part, value)
+    })
+}
+
+/// Every object of a document: the items of a list, or the one it is.
+fn each(document: &mut Value, mut change: impl FnMut(&mut Value)) {
+    let list = text_of(document, "kind").ends_with("List");
+    match document.get_mut("items").and_then(Value::as_array_mut) {
+        Some(items) if list => items.iter_mut().for_each(change),
+        _ => change(document),
+    }
+}
+
+/// Where the pods of an object are.
+fn pods(object: &Value) -> Vec<&'static str> {
+    if text_of(object, "kind") == "Pod" {
+        return vec![""];
+    }
+    let is_template = |path: &&str| {
+        object
+            .pointer(path)
+            .and_then(|p| p.pointer("/spec/containers"))
+            .is_some()
+    };
+    PODS.into_iter().filter(is_template).collect()
+}
+
+/// What messages call an object: `PLACE: kind/name`.
+fn label(object: &Value, place: &str) -> String {
+    let metadata = object.get("metadata").unwrap_or(&Value::Null);
+    let names = [text_of(metadata, "name"), text_of(metadata, "generateName")];
+    let name = names
+        .into_iter()
+        .find(|n| !n.is_empty())
+        .unwrap_or("(no name)");
+    format!(
+        "{place}: {}/{name}",
+        text_of(object, "kind").to_ascii_lowercase()
+    )
+}
+
+/// Takes the sidecar out of an object's pods.
+fn without(object: &mut Value, place: &str, notes: &mut Vec<String>, problems: &mut Vec<String>) {
+    let label = label(object, place);
+    let pods = pods(object);
+    if pods.is_empty() {
+        notes.push(format!("{label}: left alone, no pod in it"));
+    }
+    for pod in pods {
+        let Some(pod) = object.pointer_mut(pod) else {
+            continue;
+        };
+        match remove(pod) {
+            Ok(None) => notes.push(format!("{label}: left alone, no sidecar in it")),
+            Ok(Some(bare)) => {
+                *pod = bare;
+                notes.push(format!("{label}: sidecar taken out"));
+            }
+            Err(problem) => problems.push(format!("{label}: {problem}")),
+        }
+    }
+}
+
+/// Puts the sidecar into an object's pods, which have none (any more).
+fn with(
     object: &mut Value,
     place: &str,
     action: Action<'_>,
     notes: &mut Vec<String>,
     problems: &mut Vec<String>,
 ) {
-    let kind = text_of(object, "kind").to_ascii_lowercase();
-    let metadata = object.get("metadata").unwrap_or(&Value::Null);
-    let name = [text_of(metadata, "name"), text_of(metadata, "generateName")]
-        .into_iter()
-        .find(|n| !n.is_empty())
-        .unwrap_or("(no name)");
-    let label = format!("{place}: {kind}/{name}");
-    let system = is_system(text_of(metadata, "namespace"));
-    let job = ["job", "cronjob"].contains(&kind.as_str());
-    let pods: Vec<&str> = if kind == "pod" {
-        vec![""]
-    } else {
-        let is_template = |path: &&str| {
-            object
-                .pointer(path)
-                .and_then(|p| p.pointer("/spec/containers"))
-                .is_some()
-        };
-        PODS.into_iter().filter(is_template).collect()
+    let Action::Inject {
+        profiles,
+        check,
+        profile,
+    } = action
+    else {
+        return;
     };
+    let label = label(object, place);
+    let pods = pods(object);
     if pods.is_empty() {
         notes.push(format!("{label}: left alone, no pod in it"));
     }
+    if is_system(
+        object
+            .pointer("/metadata/namespace")
+            .and_then(Value::as_str)
+            .unwrap_or_default(),
+    ) {
+        notes.push(format!("{label}: left alone, a namespace of the system"));
+        return;
+    }
+    let request = Request {
+        profiles,
+        check,
+        asked: true,
+        profile,
+        job: ["Job", "CronJob"].contains(&text_of(object, "kind")),
+    };
     for path in pods {
         let Some(pod) = object.pointer_mut(path) else {
             continue;
         };
-        let done = match action {
-            Action::Inject { .. } if system => {
-                Ok("left alone, a namespace of the system".to_owned())
+        let injection = match inject_pod(pod, &request) {
+            Ok(injection) => injection,
+            Err(refusal) => {
+                problems.extend(refusal.0.into_iter().map(|w| format!("{label}: {w}")));
+                continue;
             }
-            Action::Inject {
-                profiles,
-                check,
-                profile,
-            } => {
-                let request = Request {
-                    profiles,
-                    check,
-                    asked: true,
-                    profile,
-                    job,
-                };
-                put(pod, &request, &label, notes)
-            }
-            Action::Uninject => remove(pod)
-                .map_err(|e| vec![e])
-                .map(|without| match without {
-                    None => "left alone, no sidecar in it".to_owned(),
-                    Some(without) => {
-                        *pod = without;
-                        "sidecar taken out".to_owned()
-                    }
-                }),
         };
-        match done {
-            Ok(note) => notes.push(format!("{label}: {note}")),
-            Err(wrong) => problems.extend(wrong.into_iter().map(|w| format!("{label}: {w}"))),
-        }
+        notes.extend(injection.warnings.iter().map(|w| format!("{label}: {w}")));
+        let note = match injection.outcome {
+            Outcome::NotAsked => "left alone, it says inject: \"false\"",
+            _ => "sidecar put in",
+        };
+        notes.push(format!("{label}: {note}"));
+        *pod = injection.pod().clone();
     }
-}
-
-/// Injects from scratch: what an earlier injection did is taken back first.
-fn put(
-    pod: &mut Value,
-    request: &Request<'_>,
-    label: &str,
-    notes: &mut Vec<String>,
-) -> Result<String, Vec<String>> {
-    let without = remove(pod).map_err(|e| vec![e])?;
-    let injection =
-        inject_pod(without.as_ref().unwrap_or(pod), request).map_err(|refusal| refusal.0)?;
-    notes.extend(injection.warnings.iter().map(|w| format!("{label}: {w}")));
-    let after = injection.pod().clone();
-    let note = match (injection.outcome, without) {
-        (Outcome::NotAsked, None) => "left alone, it says inject: \"false\"",
-        (Outcome::NotAsked, Some(_)) => "sidecar taken out, it says inject: \"false\"",
-        _ if after == *pod => "unchanged, the sidecar is in it",
-        (_, None) => "sidecar put in",
-        (_, Some(_)) => "sidecar put in anew",
-    };
-    *pod = after;
-    Ok(note.to_owned())
 }
 
 /// Whether a namespace is the cluster's own.

@@ -25,7 +25,7 @@ fn rewrite(variable: &str) -> Rewrite {
     }
 }
 
-fn profile() -> Profile {
+pub(super) fn profile() -> Profile {
     Profile {
         image: "registry.example/token-sidecar:1".into(),
         image_pull_policy: "IfNotPresent".into(),
@@ -47,7 +47,7 @@ fn profile() -> Profile {
     }
 }
 
-fn projected() -> Profile {
+pub(super) fn projected() -> Profile {
     Profile {
         token: TokenSource::Projected {
             audience: "sts".into(),

@@ -1,6 +1,6 @@
 //! The series that belong to no flow (build, configuration, process), and the registration of all of them.
 
-use crate::metrics::{request::RequestMetrics, token::TokenMetrics};
+use crate::metrics::{admission::AdmissionMetrics, request::RequestMetrics, token::TokenMetrics};
 use prometheus::{
     Gauge, IntCounterVec, IntGaugeVec, Opts, Registry, process_collector::ProcessCollector,
 };
@@ -42,26 +42,12 @@ impl Series {
             "token_sidecar_config_reloaded_timestamp_seconds",
             "When the configuration in force was taken over, in seconds since the epoch.",
         )?;
-        let build = IntGaugeVec::new(
-            Opts::new(
-                "token_sidecar_build_info",
-                "1; the labels say what is running.",
-            ),
-            &["version", "revision"],
-        )?;
-        build
-            .with_label_values(&[
-                env!("CARGO_PKG_VERSION"),
-                option_env!("BUILD_REVISION").unwrap_or("unknown"),
-            ])
-            .set(1);
         for result in ["success", "failure"] {
             reloads.with_label_values(&[result]).inc_by(0);
         }
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(reloaded.clone()))?;
-        registry.register(Box::new(build))?;
-        registry.register(Box::new(ProcessCollector::for_self()))?;
+        process(registry)?;
         Ok(Self {
             app: AppMetrics {
                 reloads,
@@ -71,6 +57,90 @@ impl Series {
             token,
             request,
         })
+    }
+}
+
+/// What every process tells of itself.
+fn process(registry: &Registry) -> prometheus::Result<()> {
+    let build = IntGaugeVec::new(
+        Opts::new(
+            "token_sidecar_build_info",
+            "1; the labels say what is running.",
+        ),
+        &["version", "revision"],
+    )?;
+    build
+        .with_label_values(&[
+            env!("CARGO_PKG_VERSION"),
+            option_env!("BUILD_REVISION").unwrap_or("unknown"),
+        ])
+        .set(1);
+    registry.register(Box::new(build))?;
+    registry.register(Box::new(ProcessCollector::for_self()))
+}
+
+/// All series of the admission webhook.
+pub(super) struct WebhookSeries {
+    /// Of the reviews.
+    pub(super) admission: AdmissionMetrics,
+    reloads: IntCounterVec,
+    reloaded: Gauge,
+    certificates: IntCounterVec,
+}
+
+impl WebhookSeries {
+    /// Registers everything that the webhook's `/metrics` shows.
+    ///
+    /// # Errors
+    /// When a series is registered already.
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let reloads = IntCounterVec::new(
+            Opts::new(
+                "token_sidecar_config_reloads_total",
+                "Profiles taken over or refused, the first ones included.",
+            ),
+            &["result"],
+        )?;
+        let reloaded = Gauge::new(
+            "token_sidecar_config_reloaded_timestamp_seconds",
+            "When the profiles in force were taken over, in seconds since the epoch.",
+        )?;
+        let certificates = IntCounterVec::new(
+            Opts::new(
+                "token_sidecar_certificate_reloads_total",
+                "Serving certificates taken over or refused after the first one.",
+            ),
+            &["result"],
+        )?;
+        for result in ["success", "failure"] {
+            reloads.with_label_values(&[result]).inc_by(0);
+            certificates.with_label_values(&[result]).inc_by(0);
+        }
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(reloaded.clone()))?;
+        registry.register(Box::new(certificates.clone()))?;
+        process(registry)?;
+        Ok(Self {
+            admission: AdmissionMetrics::register(registry)?,
+            reloads,
+            reloaded,
+            certificates,
+        })
+    }
+
+    /// Counts profiles that were taken over, or refused.
+    pub(super) fn profiles_reloaded(&self, clock: &Clock, success: bool) {
+        let result = if success { "success" } else { "failure" };
+        self.reloads.with_label_values(&[result]).inc();
+        if success {
+            self.reloaded.set(clock.unix_now().as_secs_f64());
+        }
+    }
+
+    /// Counts a serving certificate that was taken over, or refused.
+    pub(super) fn certificate_reloaded(&self, success: bool) {
+        let result = if success { "success" } else { "failure" };
+        self.certificates.with_label_values(&[result]).inc();
     }
 }
 
@@ -94,10 +164,48 @@ impl AppMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::reference::{PREFIX, SERIES};
+    use crate::metrics::reference::{PREFIX, Row, SERIES, WEBHOOK_SERIES};
     use std::{collections::BTreeSet, time::Duration};
 
-    /// What `reference` says is what a scrape shows: names, labels and help.
+    type Shown = BTreeSet<(String, Vec<String>, String)>;
+
+    /// What a scrape shows: names, labels and help.
+    fn shown(registry: &Registry) -> Shown {
+        registry
+            .gather()
+            .iter()
+            .filter(|f| f.name().starts_with(PREFIX))
+            .map(|f| {
+                let labels: BTreeSet<String> = f
+                    .get_metric()
+                    .iter()
+                    .flat_map(|m| m.get_label())
+                    .map(|l| l.name().to_owned())
+                    .collect();
+                (
+                    f.name().to_owned(),
+                    labels.into_iter().collect(),
+                    f.help().to_owned(),
+                )
+            })
+            .collect()
+    }
+
+    /// What `reference` says.
+    fn told(series: &[Row]) -> Shown {
+        series
+            .iter()
+            .map(|(name, labels, help)| {
+                let labels: BTreeSet<String> = labels.iter().map(|l| (*l).to_owned()).collect();
+                (
+                    format!("{PREFIX}{name}"),
+                    labels.into_iter().collect(),
+                    (*help).to_owned(),
+                )
+            })
+            .collect()
+    }
+
     #[test]
     fn the_reference_is_what_is_registered() {
         let registry = Registry::new();
@@ -115,35 +223,14 @@ mod tests {
         let _cache = all.token.caller_cache("orders");
         let _shard = all.request.shard(&"r".into(), 0);
         all.request.rejected("no_route");
-        let shown: BTreeSet<(String, Vec<String>, String)> = registry
-            .gather()
-            .iter()
-            .filter(|f| f.name().starts_with(PREFIX))
-            .map(|f| {
-                let labels: BTreeSet<String> = f
-                    .get_metric()
-                    .iter()
-                    .flat_map(|m| m.get_label())
-                    .map(|l| l.name().to_owned())
-                    .collect();
-                (
-                    f.name().to_owned(),
-                    labels.into_iter().collect(),
-                    f.help().to_owned(),
-                )
-            })
-            .collect();
-        let told: BTreeSet<(String, Vec<String>, String)> = SERIES
-            .iter()
-            .map(|(name, labels, help)| {
-                let labels: BTreeSet<String> = labels.iter().map(|l| (*l).to_owned()).collect();
-                (
-                    format!("{PREFIX}{name}"),
-                    labels.into_iter().collect(),
-                    (*help).to_owned(),
-                )
-            })
-            .collect();
-        assert_eq!(shown, told);
+        assert_eq!(shown(&registry), told(SERIES));
+    }
+
+    #[test]
+    fn the_webhooks_reference_is_what_it_registers() {
+        let registry = Registry::new();
+        let all = WebhookSeries::register(&registry).unwrap();
+        all.admission.reviewed("shop", "injected");
+        assert_eq!(shown(&registry), told(WEBHOOK_SERIES));
     }
 }

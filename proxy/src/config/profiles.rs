@@ -1,7 +1,12 @@
 //! A profiles file -> the parameters of injection; and the check of a configuration that injection has put together.
 
+mod options;
+mod trial;
+
+pub use options::{WebhookOptions, WebhookSettings};
+
 use super::{
-    Config, ConfigErrors, Document, Source, decode,
+    Config, ConfigErrors, Document, Source,
     error::{Place, Problems},
     fields::{Context, Fields, shown},
     keys::Presence,
@@ -162,7 +167,14 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
         allow_host_network: allow_host_network?,
         annotations: annotations?,
     };
-    trial(&fields, &profile);
+    if profile.port == profile.admin_port {
+        fields.error(
+            "adminPort",
+            "is the first listener's port (`port`) too; choose another",
+        );
+    } else {
+        trial::run(&fields, &profile);
+    }
     Some(profile)
 }
 
@@ -292,6 +304,7 @@ fn config(profile: &Fields<'_>) -> Option<SidecarConfig> {
 
 fn rewrites(profile: &Fields<'_>, in_map: bool) -> Option<Vec<Rewrite>> {
     let mut rewrites: Vec<Rewrite> = Vec::new();
+    let mut complete = true;
     for (i, node) in profile.items("rewrite")?.iter().enumerate() {
         let path = profile.join(&format!("rewrite[{i}]"));
         let fields = Fields::open(
@@ -342,164 +355,21 @@ fn rewrites(profile: &Fields<'_>, in_map: bool) -> Option<Vec<Rewrite>> {
         if rewrites.iter().find(overlaps).is_some() {
             fields.error("variable", "is rewritten by an earlier entry already; name the `containers` of each, or remove one");
         }
-        rewrites.push(Rewrite {
-            variable: variable?,
-            containers: containers?,
-            upstream,
-            credential: credential?,
-            allow_insecure_http: allow_insecure_http?,
-            port,
-        });
-    }
-    Some(rewrites)
-}
-
-/// Reads the profile's credentials and routes, with one more route for every rewritten variable, as the sidecar would: so that what is wrong with
-/// them is reported here, in its place. Credentials that rewrites name may still come from an annotation.
-fn trial(profile: &Fields<'_>, params: &Profile) {
-    let SidecarConfig::Inline { .. } = params.config else {
-        return;
-    };
-    let context = profile.context;
-    let at = profile.at;
-    let text = |t: String| Node {
-        at,
-        value: Value::Scalar(t),
-    };
-    let entry = |key: &str, node: Node| Entry {
-        key: key.into(),
-        key_at: at,
-        node,
-    };
-    let mut credentials = profile.named("credentials").unwrap_or_default().to_vec();
-    let mut routes = profile.items("routes").unwrap_or_default().to_vec();
-    if routes.is_empty() && params.rewrite.is_empty() {
-        // All may come from annotations: then there must be nothing to check but the credentials.
-        if credentials.is_empty() {
-            return;
-        }
-    }
-    // Takes up every credential, so that unused ones are no warning, and makes sure that there is a route.
-    let names: Vec<String> = credentials.iter().map(|e| e.key.clone()).collect();
-    for (i, rewrite) in params.rewrite.iter().enumerate() {
-        if let RewriteCredential::Named(name) = &rewrite.credential
-            && !names.contains(name)
-        {
-            continue;
-        }
-        let credential = match &rewrite.credential {
-            RewriteCredential::Named(name) => name.clone(),
-            _ => {
-                let name = format!("rewrite-{i}");
-                let scope = if let RewriteCredential::Scope(scope) = &rewrite.credential {
-                    scope.clone()
-                } else {
-                    String::new()
-                };
-                let grant = Node {
-                    at,
-                    value: Value::Map(vec![entry("scope", text(scope))]),
-                };
-                credentials.push(entry(
-                    &name,
-                    Node {
-                        at,
-                        value: Value::Map(vec![entry("entraClientAssertion", grant)]),
-                    },
-                ));
-                name
+        match (variable, containers, credential, allow_insecure_http) {
+            (Some(variable), Some(containers), Some(credential), Some(allow_insecure_http)) => {
+                rewrites.push(Rewrite {
+                    variable,
+                    containers,
+                    upstream,
+                    credential,
+                    allow_insecure_http,
+                    port,
+                });
             }
-        };
-        routes.push(route(i, credential, rewrite, &text, &entry, at));
+            _ => complete = false,
+        }
     }
-    if routes.is_empty() {
-        let any = names.first().cloned().unwrap_or_default();
-        let none = Rewrite {
-            variable: String::new(),
-            containers: Vec::new(),
-            upstream: None,
-            credential: RewriteCredential::ConfigMap,
-            allow_insecure_http: false,
-            port: None,
-        };
-        routes.push(route(params.rewrite.len(), any, &none, &text, &entry, at));
-    }
-    let variables = match &params.token {
-        TokenSource::Aks => vec![
-            ("AZURE_CLIENT_ID", "x".to_owned()),
-            ("AZURE_TENANT_ID", "x".to_owned()),
-        ],
-        TokenSource::Projected { env, .. } => env.clone(),
-    };
-    let env = |name: &str| match name {
-        "AZURE_FEDERATED_TOKEN_FILE" => Some("/x".to_owned()),
-        _ => variables
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, v)| v.clone()),
-    };
-    let trial = Context {
-        problems: context.problems,
-        env: &env,
-    };
-    let tree = Node {
-        at,
-        value: Value::Map(vec![
-            entry("listen", text(format!("127.0.0.1:{}", params.port))),
-            entry("admin", text(format!("0.0.0.0:{}", params.admin_port))),
-            entry(
-                "credentials",
-                Node {
-                    at,
-                    value: Value::Map(credentials),
-                },
-            ),
-            entry(
-                "routes",
-                Node {
-                    at,
-                    value: Value::List(routes),
-                },
-            ),
-        ]),
-    };
-    drop(decode(&tree, &trial));
-}
-
-/// The route that a rewritten variable would become. Its host keeps it from meeting another.
-fn route(
-    i: usize,
-    credential: String,
-    rewrite: &Rewrite,
-    text: &dyn Fn(String) -> Node,
-    entry: &dyn Fn(&str, Node) -> Entry,
-    at: Place,
-) -> Node {
-    let upstream = rewrite
-        .upstream
-        .clone()
-        .unwrap_or_else(|| "https://upstream.invalid".into());
-    let matched = Node {
-        at,
-        value: Value::Map(vec![entry("host", text(format!("rewrite-{i}.invalid")))]),
-    };
-    let mut entries = vec![
-        entry("name", text(format!("rewrite-{i}"))),
-        entry("match", matched),
-        entry("upstream", text(upstream)),
-        entry("credential", text(credential)),
-        entry(
-            "allowInsecureHttp",
-            text(rewrite.allow_insecure_http.to_string()),
-        ),
-    ];
-    if let Some(port) = rewrite.port {
-        entries.push(entry("listen", text(format!("127.0.0.1:{port}"))));
-    }
-    Node {
-        at,
-        value: Value::Map(entries),
-    }
+    complete.then_some(rewrites)
 }
 
 /// What a node is as JSON. Scalars stay text, which the sidecar's configuration reads as well.

@@ -8,6 +8,7 @@ use crate::{
 use std::{collections::HashMap, path::Path};
 
 mod examples;
+mod profiles;
 mod refusals;
 
 /// What the AKS webhook injects.

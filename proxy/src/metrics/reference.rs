@@ -130,10 +130,53 @@ pub const SERIES: &[Row] = &[
     ),
 ];
 
-/// The table as Markdown.
+/// Every series of the admission webhook but `process_*`.
+pub const WEBHOOK_SERIES: &[Row] = &[
+    (
+        "injections_total",
+        &["namespace", "result"],
+        "Reviews of pods by namespace (at most 200, then `(other)`) and result (injected, unchanged, not_asked, refused, error). Dry runs are not counted.",
+    ),
+    (
+        "admission_duration_seconds",
+        &[],
+        "From a review's last byte to its answer.",
+    ),
+    (
+        "config_reloads_total",
+        &["result"],
+        "Profiles taken over or refused, the first ones included.",
+    ),
+    (
+        "config_reloaded_timestamp_seconds",
+        &[],
+        "When the profiles in force were taken over, in seconds since the epoch.",
+    ),
+    (
+        "certificate_reloads_total",
+        &["result"],
+        "Serving certificates taken over or refused after the first one.",
+    ),
+    (
+        "build_info",
+        &["version", "revision"],
+        "1; the labels say what is running.",
+    ),
+];
+
+/// The table of the sidecar's series as Markdown.
 pub fn markdown() -> String {
+    table(SERIES)
+}
+
+/// The table of the webhook's series as Markdown.
+pub fn webhook_markdown() -> String {
+    table(WEBHOOK_SERIES)
+}
+
+fn table(series: &[Row]) -> String {
     let mut out = String::from("| series | labels | |\n| --- | --- | --- |\n");
-    for (name, labels, help) in SERIES {
+    for (name, labels, help) in series {
         let labels: Vec<String> = labels.iter().map(|l| format!("`{l}`")).collect();
         out.push_str(&format!(
             "| `{PREFIX}{name}` | {} | {help} |\n",

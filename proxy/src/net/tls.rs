@@ -36,6 +36,17 @@ pub enum TlsError {
         /// What is wrong with it.
         cause: String,
     },
+    /// A serving certificate or its key is missing, unreadable, not PEM, or they are not a pair.
+    #[error(
+        "the serving certificate's file {path} cannot be used: {cause}; the certificate must be a PEM chain that begins with the server's own, and \
+         the key the PEM key that belongs to it"
+    )]
+    Serving {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// There are no roots at all.
     #[error(
         "no CA certificates: the system has none and no caFile is configured; install ca-certificates in the image, set SSL_CERT_FILE, or set caFile"
@@ -46,7 +57,7 @@ pub enum TlsError {
     Provider(#[from] rustls::Error),
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())))
 }

@@ -3,7 +3,7 @@
 /// Lines around a change.
 const CONTEXT: usize = 3;
 /// More differing lines than this are shown as one change: the search grows with their square.
-const MAX_DISTANCE: usize = 4000;
+const MAX_DISTANCE: usize = 1000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
@@ -189,7 +189,7 @@ mod tests {
         let new = "a\nb\nc\nd\nE\nf\ng\nh\ni\nj\nk\nl\nm";
         assert_eq!(
             unified(old, new, "x.yaml"),
-            "--- x.yaml\n+++ x.yaml (new)\n@@ -2,11 +2,12 @@\n b\n c\n d\n-e\n+E\n f\n g\n h\n i\n j\n k\n l\n+m\n\\ No newline at end of file\n"
+            "--- x.yaml\n+++ x.yaml (new)\n@@ -2,7 +2,7 @@\n b\n c\n d\n-e\n+E\n f\n g\n h\n@@ -10,3 +10,4 @@\n j\n k\n l\n+m\n\\ No newline at end of file\n"
         );
         assert_eq!(unified(old, old, "x"), "");
     }

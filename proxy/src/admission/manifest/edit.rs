@@ -17,7 +17,8 @@ pub(super) fn rewrite(text: &str, wanted: &Value) -> Option<String> {
     let root = document.root.as_ref()?;
     let mut editor = Editor {
         text,
-        step: step(root).unwrap_or(2),
+        step: step(root, text).unwrap_or(2),
+        json: text.trim_start().starts_with('{') && serde_json::from_str::<Value>(text).is_ok(),
         edits: Vec::new(),
     };
     editor.node(root, wanted, None)?;
@@ -30,15 +31,25 @@ pub(super) fn rewrite(text: &str, wanted: &Value) -> Option<String> {
 }
 
 /// How far lists stand in from their keys in this document.
-fn step(node: &Node) -> Option<usize> {
+fn step(node: &Node, text: &str) -> Option<usize> {
     match &node.kind {
         Kind::Map { entries, .. } => entries.iter().find_map(|e| match &e.node.kind {
-            Kind::List { flow: false, .. } => e.node.column.checked_sub(e.column).map(|s| s.min(2)),
-            _ => step(&e.node),
+            Kind::List { flow: false, items } => {
+                let dash = dash(items.first()?, text)?;
+                let column = dash - text.get(..dash)?.rfind('\n').map_or(0, |i| i + 1);
+                column.checked_sub(e.column).map(|s| s.min(2))
+            }
+            _ => step(&e.node, text),
         }),
-        Kind::List { items, .. } => items.iter().find_map(step),
+        Kind::List { items, .. } => items.iter().find_map(|n| step(n, text)),
         _ => None,
     }
+}
+
+/// The dash of a block list's item.
+fn dash(item: &Node, text: &str) -> Option<usize> {
+    let before = text.get(..item.at.start)?.trim_end();
+    before.ends_with('-').then(|| before.len() - 1)
 }
 
 /// The entry of a block map that holds the node at hand: its key's bytes and column.
@@ -52,6 +63,8 @@ struct Edit {
 struct Editor<'t> {
     text: &'t str,
     step: usize,
+    /// The document is JSON, and stays it.
+    json: bool,
     edits: Vec<Edit>,
 }
 
@@ -75,7 +88,7 @@ impl Editor<'_> {
             (Kind::Scalar { block: false, .. }, new) if !is_filled(new) && !node.at.is_empty() => {
                 self.edits.push(Edit {
                     at: node.at.clone(),
-                    new: emit::scalar(new),
+                    new: self.scalar(node, new),
                 });
                 Some(())
             }
@@ -111,6 +124,19 @@ impl Editor<'_> {
         }
     }
 
+    /// A value on one line, quoted as the one that it takes the place of.
+    fn scalar(&self, old: &Node, new: &Value) -> String {
+        let quote = self.text.get(old.at.start..).and_then(|t| t.chars().next());
+        match (new, quote) {
+            (Value::String(text), Some('\'')) if !text.chars().any(char::is_control) => {
+                format!("'{}'", text.replace('\'', "''"))
+            }
+            (_, Some('"')) => new.to_string(),
+            _ if self.json => new.to_string(),
+            _ => emit::scalar(new),
+        }
+    }
+
     /// Where an entry ends, its value included: an empty value stands before its colon.
     fn value_end(&self, key: &Range<usize>, node: &Node) -> usize {
         let colon = self.text[key.end..]
@@ -133,7 +159,7 @@ impl Editor<'_> {
                     self.node(&entry.node, value, (!flow).then_some(&holder))?;
                     kept_end = Some(end);
                 }
-                None if flow => self.cut_flow(node, entry.key_at.start, end, next)?,
+                None if flow => {}
                 None if self.alone(entry.key_at.start) => self.cut_lines(entry.key_at.start, end),
                 // The first key behind a dash: the next one takes its place.
                 None => self.edits.push(Edit {
@@ -147,6 +173,18 @@ impl Editor<'_> {
             .filter(|(k, _)| !entries.iter().any(|e| e.key == **k))
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect();
+        if flow {
+            let places: Vec<_> = entries
+                .iter()
+                .map(|e| {
+                    (
+                        wanted.contains_key(&e.key),
+                        e.key_at.start..self.value_end(&e.key_at, &e.node),
+                    )
+                })
+                .collect();
+            self.cut_flow(&places);
+        }
         if new.is_empty() {
             return Some(());
         }
@@ -198,20 +236,16 @@ impl Editor<'_> {
                 None => added.push((cursor, value)),
             }
         }
-        for (i, item) in items
+        let places: Vec<_> = kept
             .iter()
-            .enumerate()
-            .filter(|(i, _)| !kept.get(*i).copied().unwrap_or(true))
-        {
-            if flow {
-                self.cut_flow(
-                    node,
-                    item.at.start,
-                    item.end(self.text),
-                    items.get(i + 1).map(|n| n.at.start),
-                )?;
-            } else {
-                let dash = self.dash(item)?;
+            .zip(items)
+            .map(|(kept, item)| (*kept, item.at.start..item.end(self.text)))
+            .collect();
+        if flow {
+            self.cut_flow(&places);
+        } else {
+            for (_, item) in kept.iter().zip(items).filter(|(kept, _)| !**kept) {
+                let dash = dash(item, self.text)?;
                 if !self.alone(dash) {
                     return None;
                 }
@@ -231,7 +265,7 @@ impl Editor<'_> {
                 }
                 continue;
             }
-            let column = self.column(self.dash(items.first()?)?);
+            let column = self.column(dash(items.first()?, self.text)?);
             let mut out = String::new();
             emit::item(&mut out, value, column, self.step);
             let at = match before.checked_sub(1) {
@@ -262,35 +296,39 @@ impl Editor<'_> {
         Some(())
     }
 
-    /// Takes an item out of a flow collection, with the comma behind it, or, for the last one, before it.
-    fn cut_flow(
-        &mut self,
-        node: &Node,
-        start: usize,
-        end: usize,
-        next: Option<usize>,
-    ) -> Option<()> {
-        let at = match next {
-            Some(next) => start..next,
-            None => {
-                let before = self.text.get(node.at.start..start)?.trim_end();
-                let before = before.strip_suffix(',').unwrap_or(before);
-                node.at.start + before.len()..end
+    /// Takes the items that are not kept out of a flow collection, with the commas behind them, or, for the last ones, before them.
+    fn cut_flow(&mut self, items: &[(bool, Range<usize>)]) {
+        let mut from = 0;
+        while let Some(first) = items
+            .iter()
+            .skip(from)
+            .position(|(kept, _)| !kept)
+            .map(|i| i + from)
+        {
+            let next = items
+                .iter()
+                .skip(first)
+                .position(|(kept, _)| *kept)
+                .map(|i| i + first);
+            let before = first.checked_sub(1).and_then(|i| items.get(i));
+            let (start, end) = match (next.and_then(|i| items.get(i)), before) {
+                (Some((_, next)), _) => {
+                    (items.get(first).map(|(_, at)| at.start), Some(next.start))
+                }
+                (None, Some((_, before))) => (Some(before.end), items.last().map(|(_, at)| at.end)),
+                (None, None) => (
+                    items.first().map(|(_, at)| at.start),
+                    items.last().map(|(_, at)| at.end),
+                ),
+            };
+            if let (Some(start), Some(end)) = (start, end) {
+                self.edits.push(Edit {
+                    at: start..end,
+                    new: String::new(),
+                });
             }
-        };
-        self.edits.push(Edit {
-            at,
-            new: String::new(),
-        });
-        Some(())
-    }
-
-    /// The dash of a block list's item.
-    fn dash(&self, item: &Node) -> Option<usize> {
-        // A list of its own begins at its first dash, everything else behind it.
-        let before = self.text.get(..item.at.start)?;
-        let trimmed = before.trim_end();
-        trimmed.ends_with('-').then(|| trimmed.len() - 1)
+            from = next.unwrap_or(items.len());
+        }
     }
 
     fn column(&self, at: usize) -> usize {

@@ -118,10 +118,10 @@ fn string(text: &str) -> String {
 
 /// YAML 1.1 has dates, and numbers to the base of 60: `1:30` is 90.
 fn looks_like_a_time(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_digit())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | '_' | '+' | 'T' | 'Z'))
+    let digits = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '_' | '+' | 'T' | 'Z');
+    let whole = text.split('.').next().unwrap_or_default();
+    let mixed = whole.contains(':') || whole.contains('-') || whole.contains('_');
+    text.starts_with(|c: char| c.is_ascii_digit()) && mixed && whole.chars().all(digits)
 }
 
 fn pad(out: &mut String, column: usize) {
@@ -136,10 +136,10 @@ mod tests {
 
     #[test]
     fn as_people_write_it() {
-        let value = json!({"kind": "Pod", "apiVersion": "v1", "spec": {"b": [], "a": [{"x": [1], "name": "n"}, "-c", "yes", "--workers"], "e": {}, "m": "a\nb", "q": "it's: #1"}});
+        let value = json!({"kind": "Pod", "apiVersion": "v1", "spec": {"b": [], "a": [{"x": [1], "name": "web"}, "-c", "yes", "--workers"], "e": {}, "m": "a\nb", "q": "it's: #1"}});
         assert_eq!(
             document("---\n", &value),
-            "---\napiVersion: v1\nkind: Pod\nspec:\n  a:\n    - name: n\n      x:\n        - 1\n    - '-c'\n    - 'yes'\n    - --workers\n  b: []\n  e: {}\n  m: \"a\\nb\"\n  q: 'it''s: #1'\n"
+            "---\napiVersion: v1\nkind: Pod\nspec:\n  a:\n    - name: web\n      x:\n        - 1\n    - '-c'\n    - 'yes'\n    - --workers\n  b: []\n  e: {}\n  m: \"a\\nb\"\n  q: 'it''s: #1'\n"
         );
     }
 

@@ -1,0 +1,201 @@
+//! The admission webhook as a process: build, bind, run, reload, stop. Profiles and the serving certificate are read anew when their files change.
+
+use super::{AppError, MAX_SILENCE, digest, harden, metrics::WebhookSeries};
+use crate::{
+    admission::{
+        profile::Profiles,
+        webhook::{Webhook, serve},
+    },
+    config::{
+        ConfigErrors,
+        profiles::{WebhookSettings, check},
+    },
+    net::tls_server::ServingCertificate,
+};
+use sidecar_runtime::{
+    admin::Admin,
+    clock::Clock,
+    listener::{BindOptions, Listener},
+    liveness::Liveness,
+    readiness::Readiness,
+    shutdown::{Signals, drain},
+    telemetry::{self, chain},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+/// Reads the profiles anew.
+pub type ReloadProfiles = Box<dyn Fn() -> Result<Profiles, ConfigErrors> + Send>;
+
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_secs(1);
+/// How long reviews at hand may take once the listener is closed: longer than the API server waits for one.
+const LAST_WORDS: Duration = Duration::from_secs(15);
+
+/// What the webhook needs to know.
+#[derive(Debug)]
+pub struct WebhookParams {
+    /// Addresses, log, shutdown.
+    pub settings: WebhookSettings,
+    /// The profiles file, to be watched.
+    pub profiles: PathBuf,
+    /// The serving certificate's chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The injector's own namespace.
+    pub namespace: Option<String>,
+}
+
+/// Runs the webhook until it is told to stop.
+///
+/// # Errors
+/// See [`AppError`].
+pub fn run(
+    params: WebhookParams,
+    profiles: Profiles,
+    reload: ReloadProfiles,
+) -> Result<(), AppError> {
+    let log = &params.settings.log;
+    telemetry::init(log.format, &log.level)?;
+    harden::process();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(AppError::System)?;
+    let result = runtime.block_on(until_stopped(params, profiles, reload));
+    runtime.shutdown_background();
+    result
+}
+
+async fn until_stopped(
+    params: WebhookParams,
+    profiles: Profiles,
+    reload: ReloadProfiles,
+) -> Result<(), AppError> {
+    let mut signals = Signals::install().map_err(AppError::System)?;
+    let clock = Clock::system();
+    let readiness = Readiness::with_clock(clock.clone());
+    let liveness = Liveness::new();
+    let heartbeat = liveness.register("control", MAX_SILENCE);
+    let registry = prometheus::Registry::new();
+    let series = WebhookSeries::register(&registry)?;
+    let listening = readiness.register("listener");
+
+    // All that can fail comes before anything is started.
+    let certificate = ServingCertificate::load(&params.certificate, &params.key)?;
+    let tls = certificate.server_config()?;
+    let admin = Listener::bind(&params.settings.admin, BindOptions::default())?;
+    let listener = Listener::bind(&params.settings.listen, BindOptions::default())?;
+    tracing::info!(address = %admin.local_addr(), "admin port");
+    tracing::info!(address = %listener.local_addr(), profiles = profiles.0.len(), "listening");
+    let listener = listener.into_tokio().map_err(AppError::System)?;
+    let webhook = Arc::new(Webhook::new(
+        profiles,
+        Box::new(check),
+        params.namespace,
+        series.admission.clone(),
+    ));
+    series.profiles_reloaded(&clock, true);
+
+    let stop_admin = Arc::new(Notify::new());
+    let stop = Arc::clone(&stop_admin);
+    let port = Admin {
+        title: "token-sidecar webhook",
+        registry,
+        readiness: readiness.clone(),
+        liveness,
+    };
+    drop(sidecar_runtime::spawn("admin", async move {
+        if let Err(error) = port
+            .serve(admin, async move { stop.notified().await })
+            .await
+        {
+            tracing::error!(error = %chain(&error), "the admin port failed");
+        }
+    }));
+    let (trigger, watch) = drain();
+    drop(sidecar_runtime::spawn(
+        "webhook",
+        serve(listener, tls, Arc::clone(&webhook), watch),
+    ));
+    listening.ready();
+
+    let mut watched = Watched {
+        profiles: digest(&params.profiles),
+        certificate: pair(&params.certificate, &params.key),
+    };
+    let mut poll = interval(POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let signal = loop {
+        let asked = tokio::select! {
+            signal = signals.stop.recv() => break signal,
+            () = signals.reload.recv() => true,
+            _ = poll.tick() => false,
+        };
+        heartbeat.beat();
+        let now = digest(&params.profiles);
+        // A file that is gone or unreadable for a moment is being replaced.
+        if asked || (now.is_some() && now != watched.profiles) {
+            watched.profiles = now;
+            let result = reload();
+            series.profiles_reloaded(&clock, result.is_ok());
+            match result {
+                Ok(profiles) => {
+                    tracing::info!(profiles = profiles.0.len(), "profiles reloaded");
+                    webhook.replace(profiles);
+                }
+                Err(errors) => {
+                    tracing::error!(error = %errors, "profiles not reloaded: those before stay in force")
+                }
+            }
+        }
+        let now = pair(&params.certificate, &params.key);
+        if asked || (now.is_some() && now != watched.certificate) {
+            watched.certificate = now;
+            let result = certificate.reload();
+            series.certificate_reloaded(result.is_ok());
+            match result {
+                Ok(()) => tracing::info!("serving certificate reloaded"),
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), "serving certificate not reloaded: the one before stays in force")
+                }
+            }
+        }
+    };
+    tracing::info!(%signal, delay = ?params.settings.shutdown_delay, "stopping");
+    heartbeat.retire();
+    readiness.set_draining();
+    let stopped = signals
+        .stop
+        .unless_aborted(async {
+            sleep(params.settings.shutdown_delay).await;
+            if timeout(LAST_WORDS, trigger.drain().drained())
+                .await
+                .is_err()
+            {
+                tracing::warn!("stopped: reviews at hand did not finish in time and are cut off");
+            }
+        })
+        .await;
+    stop_admin.notify_one();
+    Ok(stopped?)
+}
+
+/// What the files held when they were last read.
+struct Watched {
+    profiles: Option<u64>,
+    certificate: Option<(u64, u64)>,
+}
+
+/// A certificate and its key: they change together.
+fn pair(certificate: &Path, key: &Path) -> Option<(u64, u64)> {
+    Some((digest(certificate)?, digest(key)?))
+}

@@ -1,0 +1,232 @@
+//! The arguments of `inject`, `uninject` and `webhook`, and what the first two read and print.
+
+use super::{EXIT_USAGE, chain, err, out};
+use crate::{
+    admission::manifest::{self, Action},
+    app::webhook::{self, WebhookParams},
+    config::{self, Document, profiles},
+};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// A manifest is refused (`EX_DATAERR` of sysexits).
+const EXIT_REFUSED: u8 = 65;
+/// More than this is not read.
+const MAX_INPUT: u64 = (16 << 20) + 1;
+
+/// Which manifests, and how to print them.
+#[derive(Debug, clap::Args)]
+struct Manifests {
+    /// A manifest, YAML or JSON; - is standard input. May be given several times
+    #[arg(long = "file", short, value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Print what would change instead
+    #[arg(long)]
+    diff: bool,
+}
+
+/// `inject`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Inject {
+    #[command(flatten)]
+    manifests: Manifests,
+    /// The profiles file
+    #[arg(long, value_name = "FILE")]
+    profiles: PathBuf,
+    /// The profile of pods that name none [default: default]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+}
+
+/// `uninject`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Uninject {
+    #[command(flatten)]
+    manifests: Manifests,
+}
+
+/// `webhook`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Webhook {
+    /// The profiles file; watched and reloaded
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/token-sidecar/profiles.yaml"
+    )]
+    profiles: PathBuf,
+    /// The serving certificate's chain, PEM; watched and reloaded
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/token-sidecar/tls/tls.crt"
+    )]
+    certificate: PathBuf,
+    /// Its key, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/token-sidecar/tls/tls.key"
+    )]
+    key: PathBuf,
+    /// Where the API server calls, by https: IP:PORT
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    listen: String,
+    /// Where probes and metrics are served
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090")]
+    admin: String,
+    /// The injector's own namespace, whose pods are left alone
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// From SIGTERM to the closing of the listener: until then, the API server's endpoints may still name it
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    shutdown_delay: String,
+    /// error, warn, info, debug or trace, or directives [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// json or text [default: json]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl Inject {
+    pub(super) fn run(&self) -> ExitCode {
+        let profiles = match profiles::load_profiles(Document::File(self.profiles.clone())) {
+            Ok(profiles) => profiles,
+            Err(errors) => {
+                err(format_args!("{errors}\n"));
+                return EXIT_USAGE.into();
+            }
+        };
+        self.manifests.print(Action::Inject {
+            profiles: &profiles,
+            check: &profiles::check,
+            profile: self.profile.as_deref(),
+        })
+    }
+}
+
+impl Uninject {
+    pub(super) fn run(&self) -> ExitCode {
+        self.manifests.print(Action::Uninject)
+    }
+}
+
+impl Manifests {
+    /// All or nothing: what is refused must not be missing in a pipe to `kubectl apply`.
+    fn print(&self, action: Action<'_>) -> ExitCode {
+        let (mut text, mut notes, mut problems) = (String::new(), Vec::new(), Vec::new());
+        for file in &self.files {
+            let standard_input = file.as_os_str() == "-";
+            let name = if standard_input {
+                "standard input".to_owned()
+            } else {
+                file.display().to_string()
+            };
+            let input = match read(file, standard_input) {
+                Ok(input) => input,
+                Err(problem) => {
+                    err(format_args!("{name}: {problem}\n"));
+                    return EXIT_USAGE.into();
+                }
+            };
+            match manifest::apply(&input, &name, action) {
+                Ok(done) => {
+                    if self.diff {
+                        text.push_str(&manifest::unified(&input, &done.text, &name));
+                    } else {
+                        join(&mut text, &done.text);
+                    }
+                    notes.extend(done.notes);
+                }
+                Err(mut wrong) => problems.append(&mut wrong),
+            }
+        }
+        if problems.is_empty() {
+            for note in notes {
+                err(format_args!("{note}\n"));
+            }
+            out(text);
+            return ExitCode::SUCCESS;
+        }
+        for problem in problems {
+            err(format_args!("{problem}\n"));
+        }
+        EXIT_REFUSED.into()
+    }
+}
+
+/// Puts one file's documents behind another's.
+fn join(text: &mut String, more: &str) {
+    if !text.is_empty() {
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        if !more.trim_start().starts_with("---") {
+            text.push_str("---\n");
+        }
+    }
+    text.push_str(more);
+}
+
+fn read(file: &Path, standard_input: bool) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = if standard_input {
+        std::io::stdin()
+            .lock()
+            .take(MAX_INPUT)
+            .read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|f| f.take(MAX_INPUT).read_to_end(&mut bytes))
+    };
+    read.map_err(|e| format!("cannot be read ({e}); check the path"))?;
+    String::from_utf8(bytes).map_err(|_| "not UTF-8; save it as UTF-8 text".into())
+}
+
+impl Webhook {
+    pub(super) fn run(self, env: &dyn Fn(&str) -> Option<String>) -> ExitCode {
+        let given = |option: Option<String>, variable: &str, default: &str| {
+            option
+                .or_else(|| env(variable).filter(|v| !v.is_empty()))
+                .unwrap_or_else(|| default.to_owned())
+        };
+        let log_level = given(self.log_level, config::env::LOG_LEVEL, "info");
+        let log_format = given(self.log_format, config::env::LOG_FORMAT, "json");
+        let options = profiles::WebhookOptions {
+            listen: &self.listen,
+            admin: &self.admin,
+            shutdown_delay: &self.shutdown_delay,
+            log_level: &log_level,
+            log_format: &log_format,
+        };
+        let file = self.profiles.clone();
+        let reload = move || profiles::load_profiles(Document::File(file.clone()));
+        let settings = options
+            .read()
+            .and_then(|settings| Ok((settings, reload().map_err(|e| e.to_string())?)));
+        let (settings, loaded) = match settings {
+            Ok(read) => read,
+            Err(problems) => {
+                err(format_args!("{problems}\n"));
+                return EXIT_USAGE.into();
+            }
+        };
+        let params = WebhookParams {
+            settings,
+            profiles: self.profiles,
+            certificate: self.certificate,
+            key: self.key,
+            namespace: self.namespace,
+        };
+        match webhook::run(params, loaded, Box::new(reload)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                err(format_args!("token-sidecar: {}\n", chain(&e)));
+                e.exit_code().into()
+            }
+        }
+    }
+}

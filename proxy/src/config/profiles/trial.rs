@@ -1,0 +1,152 @@
+//! Reads a profile's `credentials` and `routes` as the sidecar would, before any pod comes: so that what is wrong with them is reported in its place.
+
+use super::super::{
+    decode,
+    error::Place,
+    fields::{Context, Fields},
+    tree::{Entry, Node, Value},
+};
+use crate::admission::profile::{Profile, Rewrite, RewriteCredential, SidecarConfig, TokenSource};
+
+/// Reads the profile's credentials and routes, with one more route for every rewritten variable, as the sidecar would: so that what is wrong with
+/// them is reported here, in its place. Credentials that rewrites name may still come from an annotation.
+pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
+    let SidecarConfig::Inline { .. } = params.config else {
+        return;
+    };
+    let context = profile.context;
+    let at = profile.at;
+    let text = |t: String| Node {
+        at,
+        value: Value::Scalar(t),
+    };
+    let entry = |key: &str, node: Node| Entry {
+        key: key.into(),
+        key_at: at,
+        node,
+    };
+    let mut credentials = profile.named("credentials").unwrap_or_default().to_vec();
+    let mut routes = profile.items("routes").unwrap_or_default().to_vec();
+    let names: Vec<String> = credentials.iter().map(|e| e.key.clone()).collect();
+    for (i, rewrite) in params.rewrite.iter().enumerate() {
+        if let RewriteCredential::Named(name) = &rewrite.credential
+            && !names.contains(name)
+        {
+            continue;
+        }
+        let credential = match &rewrite.credential {
+            RewriteCredential::Named(name) => name.clone(),
+            _ => {
+                let name = format!("rewrite-{i}");
+                let scope = if let RewriteCredential::Scope(scope) = &rewrite.credential {
+                    scope.clone()
+                } else {
+                    String::new()
+                };
+                let grant = Node {
+                    at,
+                    value: Value::Map(vec![entry("scope", text(scope))]),
+                };
+                credentials.push(entry(
+                    &name,
+                    Node {
+                        at,
+                        value: Value::Map(vec![entry("entraClientAssertion", grant)]),
+                    },
+                ));
+                name
+            }
+        };
+        routes.push(route(i, credential, rewrite, &text, &entry, at));
+    }
+    if routes.is_empty() {
+        let Some(any) = names.first().cloned() else {
+            return;
+        };
+        let none = Rewrite {
+            variable: String::new(),
+            containers: Vec::new(),
+            upstream: None,
+            credential: RewriteCredential::ConfigMap,
+            allow_insecure_http: false,
+            port: None,
+        };
+        routes.push(route(params.rewrite.len(), any, &none, &text, &entry, at));
+    }
+    let variables = match &params.token {
+        TokenSource::Aks => vec![
+            ("AZURE_CLIENT_ID", "x".to_owned()),
+            ("AZURE_TENANT_ID", "x".to_owned()),
+        ],
+        TokenSource::Projected { env, .. } => env.clone(),
+    };
+    let env = |name: &str| match name {
+        "AZURE_FEDERATED_TOKEN_FILE" => Some("/x".to_owned()),
+        _ => variables
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| v.clone()),
+    };
+    let trial = Context {
+        problems: context.problems,
+        env: &env,
+    };
+    let tree = Node {
+        at,
+        value: Value::Map(vec![
+            entry("listen", text(format!("127.0.0.1:{}", params.port))),
+            entry("admin", text(format!("0.0.0.0:{}", params.admin_port))),
+            entry(
+                "credentials",
+                Node {
+                    at,
+                    value: Value::Map(credentials),
+                },
+            ),
+            entry(
+                "routes",
+                Node {
+                    at,
+                    value: Value::List(routes),
+                },
+            ),
+        ]),
+    };
+    drop(decode(&tree, &trial));
+}
+
+/// The route that a rewritten variable would become. Its host keeps it from meeting another.
+fn route(
+    i: usize,
+    credential: String,
+    rewrite: &Rewrite,
+    text: &dyn Fn(String) -> Node,
+    entry: &dyn Fn(&str, Node) -> Entry,
+    at: Place,
+) -> Node {
+    let upstream = rewrite
+        .upstream
+        .clone()
+        .unwrap_or_else(|| "https://upstream.invalid".into());
+    let matched = Node {
+        at,
+        value: Value::Map(vec![entry("host", text(format!("rewrite-{i}.invalid")))]),
+    };
+    let mut entries = vec![
+        entry("name", text(format!("rewrite-{i}"))),
+        entry("match", matched),
+        entry("upstream", text(upstream)),
+        entry("credential", text(credential)),
+        entry(
+            "allowInsecureHttp",
+            text(rewrite.allow_insecure_http.to_string()),
+        ),
+    ];
+    if let Some(port) = rewrite.port {
+        entries.push(entry("listen", text(format!("127.0.0.1:{port}"))));
+    }
+    Node {
+        at,
+        value: Value::Map(entries),
+    }
+}

@@ -1,0 +1,216 @@
+//! Profiles files: what they become, and what they are refused for.
+
+use super::super::profiles::{check, load_profiles};
+use super::*;
+use crate::admission::profile::{Profiles, RewriteCredential, SidecarConfig, TokenSource};
+
+fn profiles(text: &str) -> Result<Profiles, String> {
+    let document = Document::Text {
+        name: "p.yaml".into(),
+        text: text.into(),
+    };
+    load_profiles(document).map_err(|e| e.to_string())
+}
+
+/// A profile that is right but for the lines put into it (line 5 on, indented by four).
+fn with_profile(lines: &str) -> Result<Profiles, String> {
+    profiles(&format!(
+        "profiles:\n  default:\n    image: i\n    token: {{aks: {{}}}}\n    {}\n",
+        lines.replace('\n', "\n    ")
+    ))
+}
+
+#[test]
+fn the_sample_is_read() {
+    let sample =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/samples/admission/profiles.yaml");
+    let profiles = load_profiles(Document::File(sample)).unwrap();
+    let default = &profiles.0["default"];
+    assert_eq!(
+        (
+            default.port,
+            default.admin_port,
+            default.uid,
+            default.native
+        ),
+        (8080, 9090, 64117, true)
+    );
+    assert_eq!(default.token, TokenSource::Aks);
+    assert_eq!(
+        default.rewrite[1].credential,
+        RewriteCredential::Scope("api://inventory/.default".into())
+    );
+    assert_eq!(
+        serde_json::Value::Object(default.resources.clone()),
+        serde_json::json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}})
+    );
+    let keycloak = &profiles.0["keycloak"];
+    let TokenSource::Projected {
+        audience,
+        expiration,
+        env,
+    } = &keycloak.token
+    else {
+        panic!("{keycloak:?}")
+    };
+    assert_eq!(
+        (audience.as_str(), *expiration, env.len()),
+        ("https://sso.example.com/realms/shop", 1800, 0)
+    );
+    assert_eq!(
+        keycloak.rewrite[0].credential,
+        RewriteCredential::Named("shop".into())
+    );
+    assert_eq!(profiles.0["file"].rewrite[0].port, Some(8081));
+    assert!(
+        matches!(&profiles.0["file"].config, SidecarConfig::ConfigMap { name, key } if name == "token-sidecar" && key == "config.yaml")
+    );
+}
+
+#[test]
+fn everything_wrong_is_said_in_one_run_with_its_place() {
+    let text = "\
+profiles:
+  default:
+    imag: x
+    token: {}
+    port: 80
+    resources: {limits: {memory: 64MB, gpu: 1}}
+    annotations: [imagee]
+    rewrite:
+      - {variable: 1X, scope: x/.default}
+      - {variable: A, scope: User.Read}
+      - {variable: B}
+";
+    let expected = "\
+p.yaml:3:5: profiles.default.image: missing; it has no default
+p.yaml:3:5: profiles.default.imag: unknown key; did you mean `image`?
+p.yaml:4:12: profiles.default.token: incomplete; give one of aks, projected
+p.yaml:5:11: profiles.default.port: not a port from 1024 to 65535; write one in digits
+p.yaml:6:34: profiles.default.resources.limits.memory: not an amount; write one such as 20m or 1 (cpu), 64Mi or 1Gi (memory)
+p.yaml:6:40: profiles.default.resources.limits.gpu: unknown key; did you mean `cpu`?
+p.yaml:7:19: profiles.default.annotations[0]: not an annotation of ours; did you mean `image`?
+p.yaml:9:20: profiles.default.rewrite[0].variable: not a variable's name; write one such as BACKEND_API_URL
+p.yaml:10:30: profiles.default.rewrite[1].scope: does not end in `/.default`; an application gets all that it was granted: write `RESOURCE/.default`, such as https://management.azure.com/.default
+p.yaml:11:9: profiles.default.rewrite[2]: incomplete; give one of scope, credential";
+    let errors = profiles(text).unwrap_err();
+    let mut told: Vec<&str> = errors.lines().collect();
+    let mut wanted: Vec<&str> = expected.lines().collect();
+    told.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(told, wanted, "{errors}");
+}
+
+#[test]
+fn what_does_not_fit_together() {
+    for (lines, expected) in [
+        (
+            "rewrite: [{variable: A, scope: x/.default, credential: y}]",
+            "p.yaml:5:60: profiles.default.rewrite[0].credential: stands beside `scope`; give one of them",
+        ),
+        (
+            "rewrite: [{variable: A, scope: x/.default}, {variable: A, scope: x/.default}]",
+            "p.yaml:5:60: profiles.default.rewrite[1].variable: is rewritten by an earlier entry already; name the `containers` of each, or remove one",
+        ),
+        (
+            "configMap: {name: m}\nroutes: []",
+            "p.yaml:6:13: profiles.default.routes: stands beside `configMap`, which has the whole configuration; put it in there",
+        ),
+        (
+            "configMap: {name: m}\nrewrite: [{variable: A}]",
+            "p.yaml:6:15: profiles.default.rewrite[0].port: missing; with `configMap` it is needed: the port that the configuration there serves this upstream on",
+        ),
+        (
+            "configMap: {name: m}\nrewrite: [{variable: A, port: 8081, scope: x/.default}]",
+            "p.yaml:6:48: profiles.default.rewrite[0].scope: stands beside `configMap`, which says so itself; take it out",
+        ),
+        (
+            "adminPort: 8080\nrewrite: [{variable: A, scope: x/.default}]",
+            "p.yaml:5:16: profiles.default.adminPort: is the first listener's port (`port`) too; choose another",
+        ),
+    ] {
+        assert_eq!(with_profile(lines).unwrap_err(), expected);
+    }
+    assert_eq!(
+        profiles("profiles: {a: {image: i, token: {aks: {x: 1}}}}").unwrap_err(),
+        "p.yaml:1:40: profiles.a.token.aks: unknown key; write `aks: {}`"
+    );
+    assert_eq!(
+        profiles("{}").unwrap_err(),
+        "p.yaml:1:1: profiles: no profile; add one, such as `default`"
+    );
+}
+
+/// `credentials` and `routes` are the sidecar's own, and checked as such, in their place.
+#[test]
+fn the_sidecars_own_parts_are_checked() {
+    assert_eq!(
+        with_profile("credentials:\n  a: {entraClientAssertion: {scop: x/.default}}\nroutes:\n- {name: r, upstream: http://u.example, credential: b}").unwrap_err(),
+        "\
+p.yaml:6:33: credentials.a.entraClientAssertion.scope: missing; it has no default
+p.yaml:6:34: credentials.a.entraClientAssertion.scop: unknown key; did you mean `scope`?
+p.yaml:8:27: routes[0].upstream: plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true`
+p.yaml:8:57: routes[0].credential: no credential is named `b`; did you mean `a`?"
+    );
+    // What annotations may still bring is no error.
+    with_profile("rewrite: [{variable: A, credential: mine}]").unwrap();
+    with_profile("credentials: {a: {entraClientAssertion: {scope: x/.default}}}").unwrap();
+    with_profile("native: true").unwrap();
+    // Without AKS nobody sets the ids.
+    let own = "profiles: {a: {image: i, token: {projected: {}}, rewrite: [{variable: A, scope: x/.default}]}}";
+    assert!(
+        profiles(own)
+            .unwrap_err()
+            .contains("AZURE_CLIENT_ID is not set")
+    );
+    profiles(&own.replace("projected: {}", "projected: {clientId: c, tenantId: t}")).unwrap();
+}
+
+#[test]
+fn a_configuration_that_was_put_together_is_checked() {
+    let config = |upstream: &str| {
+        format!(
+            "{{\"credentials\":{{\"a\":{{\"entraClientAssertion\":{{\"scope\":\"x/.default\"}}}}}},\"routes\":[{{\"name\":\"r\",\"upstream\":\"{upstream}\",\"credential\":\"a\"}}]}}"
+        )
+    };
+    let aks: Vec<(&'static str, String)> = AKS.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
+    assert_eq!(check(&config("https://u.example"), &aks), Ok(()));
+    let e = check(&config("ftp://u.example"), &aks).unwrap_err();
+    assert!(
+        e.starts_with("the sidecar's configuration:1:")
+            && e.ends_with("routes[0].upstream: not a URL; begin with https://"),
+        "{e}"
+    );
+    assert!(
+        check(&config("https://u.example"), &[])
+            .unwrap_err()
+            .contains("AZURE_TENANT_ID is not set")
+    );
+}
+
+/// Not by a file but by a variable: what injection does.
+#[test]
+fn the_text_may_stand_in_the_environment() {
+    let text = "credentials: {a: {entraClientAssertion: {scope: x/.default}}}\nroutes: [{name: r, upstream: https://u.example, credential: a}]";
+    let with = |more: &[(&str, &str)]| {
+        load_from(
+            Source::default(),
+            &[AKS, &[("TOKEN_SIDECAR_CONFIG_TEXT", text)], more].concat(),
+        )
+    };
+    assert_eq!(with(&[]).unwrap().file, None);
+    assert_eq!(
+        with(&[("TOKEN_SIDECAR_CONFIG", "/c.yaml")]).unwrap_err(),
+        "TOKEN_SIDECAR_CONFIG_TEXT: stands beside TOKEN_SIDECAR_CONFIG; give one of them"
+    );
+    let broken = load_from(
+        Source::default(),
+        &[("TOKEN_SIDECAR_CONFIG_TEXT", "lisen: x")],
+    )
+    .unwrap_err();
+    assert!(
+        broken
+            .contains("TOKEN_SIDECAR_CONFIG_TEXT:1:1: lisen: unknown key; did you mean `listen`?"),
+        "{broken}"
+    );
+}
