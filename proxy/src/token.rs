@@ -5,6 +5,7 @@
 pub mod caller;
 pub mod exchange;
 pub mod file;
+mod flow_error;
 pub mod injection;
 mod mount;
 pub mod params;
@@ -13,18 +14,16 @@ pub mod schedule;
 pub mod slot;
 pub mod subject;
 
-use crate::{
-    metrics::token::{CredentialMetrics, TokenMetrics},
-    net::client::SetupError,
-};
+use crate::metrics::token::{CredentialMetrics, TokenMetrics};
 use caller::{
     cache::CallerCache,
     running::{Breakers, RunningCaller},
 };
 use exchange::Exchanger;
 use file::{SubjectFile, SubjectSource};
+pub use flow_error::TokenFlowError;
 use injection::Injection;
-use params::{ChainedTokenParams, Circle, CredentialParams, SubjectTokenParams, TokenParams};
+use params::{ChainedTokenParams, CredentialParams, SubjectTokenParams, TokenParams};
 use prometheus::IntCounter;
 use renew::{Change, Renewer};
 use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};
@@ -43,53 +42,6 @@ use tokio::{
     task::JoinHandle,
 };
 use tracing::{info, warn};
-
-/// Why the token flow cannot be built as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenFlowError {
-    /// A credential's authority cannot be set up.
-    #[error("credential `{credential}`")]
-    Authority {
-        /// Which credential.
-        credential: Arc<str>,
-        /// What is wrong.
-        #[source]
-        source: SetupError,
-    },
-    /// A credential names a subject token that is not configured.
-    #[error(
-        "credential `{credential}` names the subject token `{subject_token}`, which is not configured; add it under subjectTokens"
-    )]
-    UnknownSubjectToken {
-        /// Which credential.
-        credential: Arc<str>,
-        /// The name that is missing.
-        subject_token: Arc<str>,
-    },
-    /// A subject token is to be the token of a credential that is not configured.
-    #[error(
-        "the subject token `{subject_token}` is to be the token of credential `{credential}`, which is not configured; add it under credentials"
-    )]
-    UnknownCredential {
-        /// Which subject token.
-        subject_token: Arc<str>,
-        /// The name that is missing.
-        credential: Arc<str>,
-    },
-    /// A subject token is to be the token of a credential that has one for each caller.
-    #[error(
-        "the subject token `{subject_token}` is to be the token of credential `{credential}`, which has no token of its own but one for each caller; name a credential that does not use the caller's token"
-    )]
-    ParentForCallers {
-        /// Which subject token.
-        subject_token: Arc<str>,
-        /// The credential.
-        credential: Arc<str>,
-    },
-    /// Credentials wait for each other's tokens.
-    #[error("credentials use each other's tokens in a circle: {0}; get one of them in another way")]
-    Circle(Circle),
-}
 
 /// The running token flow.
 pub struct TokenFlow {
