@@ -42,15 +42,16 @@ async fn a_proof_is_for_one_request_and_its_token() {
     assert_eq!(header["typ"], "dpop+jwt");
     assert_eq!(header["alg"], "ES256");
     assert_eq!(header["jwk"]["kty"], "EC");
-    assert_eq!(header["jwk"].as_object().unwrap().len(), 4, "no private part");
+    assert_eq!(
+        header["jwk"].as_object().unwrap().len(),
+        4,
+        "no private part"
+    );
     assert_eq!(claims["htm"], "POST");
     assert_eq!(claims["htu"], "https://api.example/a/b");
     assert_eq!(claims["iat"], 1_000_000);
     // SHA-256("token"), base64url.
-    assert_eq!(
-        claims["ath"],
-        "PEaenWxYddN6Q_NT1PiOYfz4EsZu7jRXRlpAsNpBU-A"
-    );
+    assert_eq!(claims["ath"], "PEaenWxYddN6Q_NT1PiOYfz4EsZu7jRXRlpAsNpBU-A");
     assert!(claims.get("nonce").is_none());
     let (_, other) = checked(&prover.proof(&Method::POST, &url, None).unwrap());
     assert_ne!(claims["jti"], other["jti"]);
@@ -64,7 +65,8 @@ async fn nonces_are_each_servers_own() {
     let given = |nonce: &str| HeaderMap::from_iter([(DPOP_NONCE, nonce.parse().unwrap())]);
     assert!(prover.note(&a, &given("n-1")));
     assert!(!prover.note(&a, &given("n-1")), "nothing new");
-    let nonce = |url: &Url| checked(&prover.proof(&Method::GET, url, None).unwrap()).1["nonce"].clone();
+    let nonce =
+        |url: &Url| checked(&prover.proof(&Method::GET, url, None).unwrap()).1["nonce"].clone();
     assert_eq!(nonce(&url("https://a.example/other?q")), "n-1");
     assert_eq!(nonce(&b), Value::Null);
     assert!(prover.note(&a, &given("n-2")));
@@ -91,15 +93,25 @@ fn a_challenge_for_a_nonce_is_told_from_others() {
     let asks = r#"DPoP error="use_dpop_nonce", error_description="nonce""#;
     assert!(asks_for_nonce(&headers(asks, true)));
     assert!(!asks_for_nonce(&headers(asks, false)));
-    assert!(!asks_for_nonce(&headers(r#"DPoP error="invalid_token""#, true)));
-    assert!(!asks_for_nonce(&headers(r#"Bearer error="use_dpop_nonce""#, true)));
+    assert!(!asks_for_nonce(&headers(
+        r#"DPoP error="invalid_token""#,
+        true
+    )));
+    assert!(!asks_for_nonce(&headers(
+        r#"Bearer error="use_dpop_nonce""#,
+        true
+    )));
 }
 
 /// RFC 7638 section 3.1 gives no example of an elliptic curve; the thumbprint is the digest of what a server computes from the key in the proof.
 #[tokio::test]
 async fn the_thumbprint_is_of_the_key_in_the_proofs() {
     let prover = prover();
-    let (header, _) = checked(&prover.proof(&Method::GET, &url("https://a/"), None).unwrap());
+    let (header, _) = checked(
+        &prover
+            .proof(&Method::GET, &url("https://a/"), None)
+            .unwrap(),
+    );
     let jwk = &header["jwk"];
     let canonical = format!(
         r#"{{"crv":"P-256","kty":"EC","x":{},"y":{}}}"#,

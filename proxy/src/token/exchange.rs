@@ -11,7 +11,7 @@ mod rfc3339;
 pub mod token_exchange;
 pub mod wire;
 
-use super::{params::GrantParams, subject::SubjectToken};
+use super::{params::GrantParams, static_secret::StaticSecret, subject::SubjectToken};
 use crate::net::client::SetupError;
 use async_trait::async_trait;
 use error::ExchangeError;
@@ -28,6 +28,17 @@ pub enum TokenType {
     DPoP,
     /// `N_A`: no access token, but another kind of token (RFC 8693 section 2.2.1): a transaction token, an assertion.
     NotAccess,
+}
+
+impl TokenType {
+    /// As `token_type` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "Bearer",
+            Self::DPoP => "DPoP",
+            Self::NotAccess => "N_A",
+        }
+    }
 }
 
 /// What an authority issued, checked.
@@ -119,5 +130,6 @@ pub fn build(grant: &GrantParams, clock: Clock) -> Result<Arc<dyn Exchanger>, Se
         GrantParams::TokenExchange(p) => {
             Arc::new(token_exchange::TokenExchanger::new(p.clone(), clock)?)
         }
+        GrantParams::StaticSecret(p) => Arc::new(StaticSecret(p.clone())),
     })
 }

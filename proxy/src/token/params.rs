@@ -10,6 +10,7 @@ pub use google::{GoogleStsParams, ImpersonationParams};
 
 use super::{
     caller::{self, cache::CacheLimits},
+    exchange::TokenType,
     injection::Injection,
 };
 use crate::net::token_proxy::TokenProxyParams;
@@ -74,6 +75,15 @@ pub enum GrantParams {
     GoogleSts(GoogleStsParams),
     /// Token exchange, RFC 8693.
     TokenExchange(TokenExchangeParams),
+    /// None: a secret from a file.
+    StaticSecret(StaticSecretParams),
+}
+
+/// A secret that is put on requests as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StaticSecretParams {
+    /// The file that holds it. It may not exist yet.
+    pub file: PathBuf,
 }
 
 impl GrantParams {
@@ -101,6 +111,7 @@ impl GrantParams {
                 }
                 names
             }
+            Self::StaticSecret(_) => Vec::new(),
         };
         names.sort();
         names.dedup();
@@ -114,15 +125,28 @@ impl GrantParams {
             .any(|name| ***name == *caller::NAME)
     }
 
-    /// The authorization server that is asked: what works or fails as one.
-    pub fn authority(&self) -> &Url {
+    /// The types of token that it can bring.
+    pub const fn token_types(&self) -> &'static [TokenType] {
         match self {
+            Self::TokenExchange(_) => &[TokenType::Bearer, TokenType::DPoP, TokenType::NotAccess],
+            Self::EntraClientAssertion(_)
+            | Self::EntraOnBehalfOf(_)
+            | Self::EntraAgentBlueprint(_)
+            | Self::GoogleSts(_)
+            | Self::StaticSecret(_) => &[TokenType::Bearer],
+        }
+    }
+
+    /// The authorization server that is asked, if one is: what works or fails as one.
+    pub fn authority(&self) -> Option<&Url> {
+        Some(match self {
             Self::EntraClientAssertion(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
             Self::EntraOnBehalfOf(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
             Self::EntraAgentBlueprint(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
             Self::GoogleSts(p) => &p.token_endpoint,
             Self::TokenExchange(p) => &p.token_endpoint,
-        }
+            Self::StaticSecret(_) => return None,
+        })
     }
 
     /// Whether its token may be put on requests at all. One that may not is only ever the subject token of another credential.
@@ -156,6 +180,7 @@ impl GrantParams {
                     | ClientAuthentication::ClientAssertion { .. } => {}
                 }
             }
+            Self::StaticSecret(_) => {}
         }
         grant
     }

@@ -104,6 +104,9 @@ impl ExchangeError {
             "client_secret_unreadable" => {
                 "the client secret's file cannot be read or is empty; check that it is mounted and readable, and the configured path"
             }
+            "static_secret_unreadable" => {
+                "the secret's file is not there, cannot be read, is empty, or holds characters that no header may carry; check that it is mounted and readable, and the configured path"
+            }
             "no_subject_token" => "a subject token that the credential names is not there",
             _ => "the request could not be built; check tenantId, clientId and authorityHost",
         };
