@@ -25,6 +25,9 @@ const EMPTY: &Node = &Node {
     value: Value::Null,
 };
 
+/// Whether callers can come at all.
+const INBOUND: bool = false;
+
 /// Reads everything about requests. `credentials`: the declared ones with their places.
 pub(super) fn decode(
     top: &Fields<'_>,
@@ -42,7 +45,7 @@ pub(super) fn decode(
     if nodes.is_empty() {
         top.error("routes", "no route, so nothing would be served; add one with `name`, `upstream` and `credential`");
     }
-    let mut seen = Seen::new(credentials, for_callers, top.node("inbound").is_some());
+    let mut seen = Seen::new(credentials, for_callers, INBOUND);
     let mut listeners = Listeners::new(top.context, admin, non_loopback.unwrap_or(true));
     let mut routes = Vec::with_capacity(nodes.len());
     for (i, node) in nodes.iter().enumerate() {

@@ -9,6 +9,7 @@ use std::{collections::HashMap, path::Path};
 
 mod examples;
 mod profiles;
+mod injection;
 mod refusals;
 
 /// What the AKS webhook injects.

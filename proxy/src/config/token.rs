@@ -75,14 +75,12 @@ fn credential(
 ) -> Option<CredentialParams> {
     let fields = Fields::open(context, node, path, "credentials.*")?;
     let timeout = fields.value("exchangeTimeout", parse::timeout);
-    let grant =
-        match fields.exactly_one(&["entraClientAssertion", "tokenExchange", "staticSecret"])? {
-            "entraClientAssertion" => {
-                entra(&fields, subjects).map(GrantParams::EntraClientAssertion)
-            }
-            "tokenExchange" => token_exchange(&fields, subjects).map(GrantParams::TokenExchange),
-            _ => static_secret(&fields).map(GrantParams::StaticSecret),
-        };
+    let chosen = fields.exactly_one(&["entraClientAssertion", "tokenExchange", "staticSecret"]);
+    let grant = chosen.and_then(|grant| match grant {
+        "entraClientAssertion" => entra(&fields, subjects).map(GrantParams::EntraClientAssertion),
+        "tokenExchange" => token_exchange(&fields, subjects).map(GrantParams::TokenExchange),
+        _ => static_secret(&fields).map(GrantParams::StaticSecret),
+    });
     let injection = inject(&fields, grant.as_ref());
     let caller_cache = caller_cache(&fields, grant.as_ref());
     Some(CredentialParams {

@@ -22,10 +22,16 @@ pub struct Problem {
     close: bool,
     /// `type` (RFC 9457 section 3.1.1).
     kind: &'static str,
+    challenge: Option<Box<Challenge>>,
+}
+
+/// What the caller is asked to do.
+#[derive(Debug, Clone)]
+struct Challenge {
     /// `WWW-Authenticate`.
-    challenge: Option<Box<str>>,
+    value: String,
     /// What the inbound side knows a step-up by ([`MARK`]).
-    mark: Option<Box<str>>,
+    mark: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -60,7 +66,6 @@ impl Problem {
             close: false,
             kind: "about:blank",
             challenge: None,
-            mark: None,
         }
     }
 
@@ -360,13 +365,18 @@ impl Problem {
 
     /// The same, with what the caller is challenged to do (`WWW-Authenticate`, RFC 9110 section 11.6.1).
     pub fn with_challenge(mut self, challenge: String) -> Self {
-        self.challenge = Some(challenge.into());
+        self.challenge = Some(Box::new(Challenge {
+            value: challenge,
+            mark: None,
+        }));
         self
     }
 
-    /// The same, with the reference by which the inbound side knows a step-up again.
+    /// The same challenge, with the reference by which the inbound side knows it again.
     pub fn with_mark(mut self, reference: String) -> Self {
-        self.mark = Some(reference.into());
+        if let Some(challenge) = &mut self.challenge {
+            challenge.mark = Some(reference);
+        }
         self
     }
 
@@ -447,15 +457,14 @@ impl Problem {
         if let Some(seconds) = self.retry_after_seconds() {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some(challenge) = &self.challenge
-            && let Ok(challenge) = HeaderValue::from_str(challenge)
-        {
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        if let Some(mark) = &self.mark
-            && let Ok(mark) = HeaderValue::from_str(mark)
-        {
-            headers.insert(MARK, mark);
+        if let Some(challenge) = &self.challenge {
+            if let Ok(value) = HeaderValue::from_str(&challenge.value) {
+                headers.insert(header::WWW_AUTHENTICATE, value);
+            }
+            let mark = challenge.mark.as_deref().map(HeaderValue::from_str);
+            if let Some(Ok(mark)) = mark {
+                headers.insert(MARK, mark);
+            }
         }
         if self.allow {
             headers.insert(

@@ -6,7 +6,7 @@ fn samples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/samples/config")
 }
 
-fn sample(name: &str) -> Config {
+pub(super) fn sample(name: &str) -> Config {
     let source = Source {
         document: Some(Document::File(samples().join(name))),
         ..Source::default()

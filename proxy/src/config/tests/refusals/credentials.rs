@@ -8,11 +8,11 @@ fn credentials() {
     for (lines, message) in [
         (
             "",
-            "c.yaml:2:4: credentials.a: incomplete; give one of entraClientAssertion, tokenExchange",
+            "c.yaml:2:4: credentials.a: incomplete; give one of entraClientAssertion, tokenExchange, staticSecret",
         ),
         (
             "entraOnBehalfOf: {}",
-            "c.yaml:3:5: credentials.a.entraOnBehalfOf: not supported by this version; use one of exchangeTimeout, entraClientAssertion, tokenExchange",
+            "c.yaml:3:5: credentials.a.entraOnBehalfOf: not supported by this version; use one of exchangeTimeout, entraClientAssertion, tokenExchange, staticSecret, inject, callerCache",
         ),
         (
             "entraClientAsertion: {}",
