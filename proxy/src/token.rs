@@ -25,9 +25,7 @@ use exchange::Exchanger;
 use file::{SubjectFile, SubjectSource};
 pub use flow_error::TokenFlowError;
 use injection::Injection;
-use params::{
-    ChainedTokenParams, CredentialParams, GrantParams, SubjectTokenParams, TokenParams,
-};
+use params::{ChainedTokenParams, CredentialParams, GrantParams, SubjectTokenParams, TokenParams};
 use prometheus::IntCounter;
 use renew::{Change, Renewer};
 use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};

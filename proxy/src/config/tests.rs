@@ -8,8 +8,8 @@ use crate::{
 use std::{collections::HashMap, path::Path};
 
 mod examples;
-mod profiles;
 mod injection;
+mod profiles;
 mod refusals;
 
 /// What the AKS webhook injects.
