@@ -2,7 +2,6 @@
 
 pub mod access;
 pub mod body;
-pub mod caller;
 pub mod challenge;
 pub mod conn;
 pub mod crowd;

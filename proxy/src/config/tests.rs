@@ -8,7 +8,7 @@ use crate::{
 use std::{collections::HashMap, path::Path};
 
 mod examples;
-mod injection;
+mod grants;
 mod profiles;
 mod refusals;
 

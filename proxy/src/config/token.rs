@@ -1,10 +1,11 @@
 //! `subjectTokens` and `credentials` -> the token flow's parameters. Each grant, and client authentication, has a file of its own.
 
-mod caller_cache;
 mod client_auth;
+mod client_credentials;
 mod entra;
 mod form;
-mod inject;
+mod identity_assertion;
+mod jwt_bearer;
 mod subjects;
 mod token_exchange;
 
@@ -16,14 +17,13 @@ use super::{
 };
 use crate::{
     net::proxy::proxy_for,
-    token::params::{
-        AuthorityParams, CredentialParams, GrantParams, StaticSecretParams, TokenParams,
-    },
+    token::params::{AuthorityParams, CredentialParams, GrantParams, TokenParams},
 };
-use caller_cache::caller_cache;
+use client_credentials::client_credentials;
 use entra::entra;
-use inject::inject;
-use std::sync::Arc;
+use identity_assertion::identity_assertion;
+use jwt_bearer::jwt_bearer;
+use std::{sync::Arc, time::Duration};
 use subjects::Subjects;
 use token_exchange::token_exchange;
 use url::Url;
@@ -46,10 +46,14 @@ pub(super) fn decode<'a>(top: &Fields<'a>) -> Tokens<'a> {
         let path = format!("credentials.{}", shown(&entry.key));
         let name = checked_name(top.context, entry, &path);
         let credential = credential(top.context, &entry.node, path, &subjects);
-        if let (Some(name), Some(credential)) = (name, credential) {
-            params
-                .credentials
-                .push(CredentialParams { name, ..credential });
+        if let (Some(name), Some((grant, exchange_timeout))) = (name, credential) {
+            params.credentials.push(CredentialParams {
+                name,
+                grant,
+                injection: Arc::default(),
+                exchange_timeout,
+                caller_cache: Default::default(),
+            });
         }
     }
     params.subject_tokens = subjects.finish();
@@ -72,32 +76,26 @@ fn credential(
     node: &Node,
     path: String,
     subjects: &Subjects<'_>,
-) -> Option<CredentialParams> {
+) -> Option<(GrantParams, Duration)> {
     let fields = Fields::open(context, node, path, "credentials.*")?;
     let timeout = fields.value("exchangeTimeout", parse::timeout);
-    let chosen = fields.exactly_one(&["entraClientAssertion", "tokenExchange", "staticSecret"]);
-    let grant = chosen.and_then(|grant| match grant {
+    let grant = match fields.exactly_one(&[
+        "entraClientAssertion",
+        "tokenExchange",
+        "clientCredentials",
+        "jwtBearer",
+        "identityAssertion",
+    ])? {
         "entraClientAssertion" => entra(&fields, subjects).map(GrantParams::EntraClientAssertion),
         "tokenExchange" => token_exchange(&fields, subjects).map(GrantParams::TokenExchange),
-        _ => static_secret(&fields).map(GrantParams::StaticSecret),
-    });
-    let injection = inject(&fields, grant.as_ref());
-    let caller_cache = caller_cache(&fields, grant.as_ref());
-    Some(CredentialParams {
-        // Whoever asked knows it.
-        name: "".into(),
-        grant: grant?,
-        injection: injection?,
-        exchange_timeout: timeout?,
-        caller_cache: caller_cache?,
-    })
-}
-
-fn static_secret(credential: &Fields<'_>) -> Option<StaticSecretParams> {
-    let fields = credential.map("staticSecret", "credentials.*.staticSecret", EMPTY)?;
-    Some(StaticSecretParams {
-        file: fields.value("file", parse::path)?,
-    })
+        "clientCredentials" => {
+            client_credentials(&fields, subjects).map(GrantParams::ClientCredentials)
+        }
+        "jwtBearer" => jwt_bearer(&fields, subjects).map(GrantParams::JwtBearer),
+        _ => identity_assertion(&fields, subjects)
+            .map(|p| GrantParams::IdentityAssertion(Box::new(p))),
+    };
+    Some((grant?, timeout?))
 }
 
 const EMPTY: &Node = &Node {

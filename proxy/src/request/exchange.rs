@@ -140,12 +140,7 @@ impl Exchange<'_> {
                         drop((response, lease));
                         continue;
                     }
-                    Err((result, instead)) => {
-                        route.shard.replayed(result);
-                        if let Some(problem) = instead {
-                            return Err(problem);
-                        }
-                    }
+                    Err(result) => route.shard.replayed(result),
                 }
             } else if rejected {
                 route.shard.replayed(if unauthorized {
@@ -381,25 +376,25 @@ impl Exchange<'_> {
         }
     }
 
-    /// After a 401: a new token and the body once more, or why there will be no replay, and what to answer instead when the 401 should not pass.
+    /// After a 401: a new token and the body once more, or why there will be no replay.
     async fn renewed(
         &self,
         response: &Response<Incoming>,
         token: &Injectable,
         replay: Option<&Replayable>,
-    ) -> Result<(Injectable, RequestBody), (Replay, Option<Problem>)> {
+    ) -> Result<(Injectable, RequestBody), Replay> {
         let claims = challenge::claims(response.headers());
         self.deadline.disarm();
         if self.grant.reject(token, claims.as_deref()) == Rejection::HeldOff {
-            return Err((Replay::HeldOff, None));
+            return Err(Replay::HeldOff);
         }
-        let body = body_again(replay).ok_or((Replay::BodyTooLarge, None))?;
+        let body = body_again(replay).ok_or(Replay::BodyTooLarge)?;
         let deadline = Instant::now() + self.route.params.token_wait;
         let token = self
             .grant
             .replaced(token, deadline)
             .await
-            .map_err(|instead| (Replay::NoToken, instead))?;
+            .ok_or(Replay::NoToken)?;
         Ok((token, body))
     }
 
