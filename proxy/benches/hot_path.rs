@@ -166,6 +166,7 @@ fn request_params(routes: usize) -> RequestParams {
             idle_timeout: second,
         },
         credential: "one".into(),
+        without_caller: None,
         strip_request_headers: vec![],
         strip_response_headers: vec![],
         replay_buffer: 0,

@@ -223,7 +223,14 @@ fn decode(tree: &Node, context: &Context<'_>) -> Option<Config> {
         })
     });
     let tokens = token::decode(&top);
-    let request = request::decode(&top, admin.as_ref(), &tokens.declared);
+    let for_callers = tokens
+        .params
+        .credentials
+        .iter()
+        .filter(|c| c.grant.is_for_callers())
+        .map(|c| &*c.name)
+        .collect();
+    let request = request::decode(&top, admin.as_ref(), &tokens.declared, &for_callers);
     Some(Config {
         token: tokens.params,
         request: request?,

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod body;
+pub mod caller;
 pub mod challenge;
 pub mod conn;
 pub mod crowd;

@@ -3,6 +3,7 @@
 //! [`TokenFlow`] starts one task for each subject token and one for each credential; nothing that one of them does delays another.
 
 pub mod caller;
+pub mod dpop;
 pub mod exchange;
 pub mod file;
 mod flow_error;
@@ -12,6 +13,7 @@ pub mod params;
 pub mod renew;
 pub mod schedule;
 pub mod slot;
+pub mod static_secret;
 pub mod subject;
 
 use crate::metrics::token::{CredentialMetrics, TokenMetrics};
@@ -23,7 +25,7 @@ use exchange::Exchanger;
 use file::{SubjectFile, SubjectSource};
 pub use flow_error::TokenFlowError;
 use injection::Injection;
-use params::{ChainedTokenParams, CredentialParams, SubjectTokenParams, TokenParams};
+use params::{ChainedTokenParams, CredentialParams, GrantParams, SubjectTokenParams, TokenParams};
 use prometheus::IntCounter;
 use renew::{Change, Renewer};
 use sidecar_runtime::{clock::Clock, readiness::Readiness, spawn};
@@ -367,23 +369,35 @@ impl TokenFlow {
             .get(&name)
             .map_or_else(|| watch::Sender::new(None), |r| r.issued.clone());
         let metrics = Arc::new(self.metrics.credential(&name));
-        let renewer = Renewer {
-            slot: Arc::clone(&slot),
-            exchanger,
-            injection: params
-                .grant
-                .injectable()
-                .then(|| Arc::clone(&params.injection)),
-            issued: issued.clone(),
-            subjects: sources,
-            exchange_timeout: params.exchange_timeout,
-            clock: self.clock.clone(),
-            condition: self.readiness.register(format!("credential {name}")),
-            metrics: Arc::clone(&metrics),
-            seed: self.seed_of(&name),
-        };
+        let condition = self.readiness.register(format!("credential {name}"));
         let (changes, receiver) = unbounded_channel();
-        let task = spawn("renewer", renewer.run(receiver));
+        let task = if let GrantParams::StaticSecret(secret) = &params.grant {
+            let watcher = static_secret::Watcher {
+                slot: Arc::clone(&slot),
+                params: secret.clone(),
+                exchanger,
+                injection: Arc::clone(&params.injection),
+                condition,
+            };
+            spawn("static_secret", watcher.run())
+        } else {
+            let renewer = Renewer {
+                slot: Arc::clone(&slot),
+                exchanger,
+                injection: params
+                    .grant
+                    .injectable()
+                    .then(|| Arc::clone(&params.injection)),
+                issued: issued.clone(),
+                subjects: sources,
+                exchange_timeout: params.exchange_timeout,
+                clock: self.clock.clone(),
+                condition,
+                metrics: Arc::clone(&metrics),
+                seed: self.seed_of(&name),
+            };
+            spawn("renewer", renewer.run(receiver))
+        };
         self.credentials.insert(
             name,
             RunningCredential {

@@ -10,17 +10,9 @@ mod credential_free;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
-mod grants_client;
-#[cfg(test)]
-mod grants_delegation;
-#[cfg(test)]
-mod grants_id_jag;
-#[cfg(test)]
 mod harness_itself;
 #[cfg(test)]
 mod interop;
-#[cfg(test)]
-mod interop_grants;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]

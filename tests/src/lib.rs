@@ -11,7 +11,6 @@ pub mod authority;
 pub mod body;
 pub mod certs;
 pub mod client;
-pub mod client_key;
 pub mod demo;
 pub mod forward_proxy;
 pub mod issuer;

@@ -25,11 +25,15 @@ const EMPTY: &Node = &Node {
     value: Value::Null,
 };
 
+/// Whether callers can come at all.
+const INBOUND: bool = false;
+
 /// Reads everything about requests. `credentials`: the declared ones with their places.
 pub(super) fn decode(
     top: &Fields<'_>,
     admin: Option<&ListenAddr>,
     credentials: &[(&str, Place)],
+    for_callers: &HashSet<&str>,
 ) -> Option<RequestParams> {
     let default_listen = top.value("listen", parse::listen);
     let non_loopback = top.value("allowNonLoopbackListeners", parse::boolean);
@@ -41,7 +45,7 @@ pub(super) fn decode(
     if nodes.is_empty() {
         top.error("routes", "no route, so nothing would be served; add one with `name`, `upstream` and `credential`");
     }
-    let mut seen = Seen::new(credentials);
+    let mut seen = Seen::new(credentials, for_callers, INBOUND);
     let mut listeners = Listeners::new(top.context, admin, non_loopback.unwrap_or(true));
     let mut routes = Vec::with_capacity(nodes.len());
     for (i, node) in nodes.iter().enumerate() {
@@ -108,7 +112,21 @@ fn route(
     let upstream = upstream(fields);
     let credential = fields
         .value("credential", |t| Ok(t.to_owned()))
-        .and_then(|c| seen.credential(fields, c));
+        .and_then(|c| seen.credential(fields, "credential", c));
+    let without_caller = match fields.node("withoutCaller") {
+        None => Some(None),
+        Some(_) => fields
+            .value("withoutCaller", |t| Ok(t.to_owned()))
+            .and_then(|c| seen.credential(fields, "withoutCaller", c))
+            .map(Some),
+    };
+    if let Some(credential) = &credential {
+        seen.callers(
+            fields,
+            credential,
+            without_caller.as_ref().and_then(Option::as_deref),
+        );
+    }
     let timeouts = timeouts(fields);
     let strip_request_headers = fields.list("stripRequestHeaders", parse::header_name);
     let strip_response_headers = fields.list("stripResponseHeaders", parse::header_name);
@@ -132,6 +150,7 @@ fn route(
         methods,
         upstream: upstream?,
         credential: credential?,
+        without_caller: without_caller?,
         strip_request_headers: strip_request_headers?,
         strip_response_headers: strip_response_headers?,
         replay_buffer: replay_buffer?,
@@ -224,6 +243,10 @@ fn timeouts(route: &Fields<'_>) -> Option<UpstreamTimeouts> {
 /// What earlier routes said, to hold later ones against.
 struct Seen<'c> {
     credentials: &'c [(&'c str, Place)],
+    /// Those that get a token for each caller.
+    for_callers: &'c HashSet<&'c str>,
+    /// Whether there is an inbound side, which callers come by.
+    inbound: bool,
     known: HashSet<&'c str>,
     used: HashSet<String>,
     names: HashMap<String, String>,
@@ -231,9 +254,15 @@ struct Seen<'c> {
 }
 
 impl<'c> Seen<'c> {
-    fn new(credentials: &'c [(&'c str, Place)]) -> Self {
+    fn new(
+        credentials: &'c [(&'c str, Place)],
+        for_callers: &'c HashSet<&'c str>,
+        inbound: bool,
+    ) -> Self {
         Self {
             credentials,
+            for_callers,
+            inbound,
             known: credentials.iter().map(|(n, _)| *n).collect(),
             used: HashSet::new(),
             names: HashMap::new(),
@@ -258,7 +287,37 @@ impl<'c> Seen<'c> {
         }
     }
 
-    fn credential(&mut self, route: &Fields<'_>, name: String) -> Option<Arc<str>> {
+    /// What does not fit together about callers.
+    fn callers(&self, route: &Fields<'_>, credential: &str, without: Option<&str>) {
+        let for_callers = self.for_callers.contains(credential);
+        if for_callers && !self.inbound {
+            route.error(
+                "credential",
+                format!("`{}` gets a token for each caller, and callers come by the inbound listener; configure `inbound`", shown(credential)),
+            );
+        }
+        let Some(without) = without else {
+            return;
+        };
+        if !for_callers {
+            route.error("withoutCaller", "the route's credential is the pod's own and needs no caller; remove this, or name a credential that uses the subject token `caller` as `credential`");
+        } else if self.for_callers.contains(without) {
+            route.error(
+                "withoutCaller",
+                format!(
+                    "`{}` needs a caller too; name a credential of the pod's own",
+                    shown(without)
+                ),
+            );
+        }
+    }
+
+    fn credential(
+        &mut self,
+        route: &Fields<'_>,
+        key: &'static str,
+        name: String,
+    ) -> Option<Arc<str>> {
         if self.known.contains(name.as_str()) {
             let shared = Arc::from(name.as_str());
             self.used.insert(name);
@@ -273,7 +332,7 @@ impl<'c> Seen<'c> {
             hint
         };
         route.error(
-            "credential",
+            key,
             format!("no credential is named `{}`{hint}", shown(&name)),
         );
         None

@@ -1,11 +1,10 @@
 //! `subjectTokens` and `credentials` -> the token flow's parameters. Each grant, and client authentication, has a file of its own.
 
+mod caller_cache;
 mod client_auth;
-mod client_credentials;
 mod entra;
 mod form;
-mod identity_assertion;
-mod jwt_bearer;
+mod inject;
 mod subjects;
 mod token_exchange;
 
@@ -17,13 +16,14 @@ use super::{
 };
 use crate::{
     net::proxy::proxy_for,
-    token::params::{AuthorityParams, CredentialParams, GrantParams, TokenParams},
+    token::params::{
+        AuthorityParams, CredentialParams, GrantParams, StaticSecretParams, TokenParams,
+    },
 };
-use client_credentials::client_credentials;
+use caller_cache::caller_cache;
 use entra::entra;
-use identity_assertion::identity_assertion;
-use jwt_bearer::jwt_bearer;
-use std::{sync::Arc, time::Duration};
+use inject::inject;
+use std::sync::Arc;
 use subjects::Subjects;
 use token_exchange::token_exchange;
 use url::Url;
@@ -46,14 +46,10 @@ pub(super) fn decode<'a>(top: &Fields<'a>) -> Tokens<'a> {
         let path = format!("credentials.{}", shown(&entry.key));
         let name = checked_name(top.context, entry, &path);
         let credential = credential(top.context, &entry.node, path, &subjects);
-        if let (Some(name), Some((grant, exchange_timeout))) = (name, credential) {
-            params.credentials.push(CredentialParams {
-                name,
-                grant,
-                injection: Arc::default(),
-                exchange_timeout,
-                caller_cache: Default::default(),
-            });
+        if let (Some(name), Some(credential)) = (name, credential) {
+            params
+                .credentials
+                .push(CredentialParams { name, ..credential });
         }
     }
     params.subject_tokens = subjects.finish();
@@ -76,26 +72,32 @@ fn credential(
     node: &Node,
     path: String,
     subjects: &Subjects<'_>,
-) -> Option<(GrantParams, Duration)> {
+) -> Option<CredentialParams> {
     let fields = Fields::open(context, node, path, "credentials.*")?;
     let timeout = fields.value("exchangeTimeout", parse::timeout);
-    let grant = match fields.exactly_one(&[
-        "entraClientAssertion",
-        "tokenExchange",
-        "clientCredentials",
-        "jwtBearer",
-        "identityAssertion",
-    ])? {
+    let chosen = fields.exactly_one(&["entraClientAssertion", "tokenExchange", "staticSecret"]);
+    let grant = chosen.and_then(|grant| match grant {
         "entraClientAssertion" => entra(&fields, subjects).map(GrantParams::EntraClientAssertion),
         "tokenExchange" => token_exchange(&fields, subjects).map(GrantParams::TokenExchange),
-        "clientCredentials" => {
-            client_credentials(&fields, subjects).map(GrantParams::ClientCredentials)
-        }
-        "jwtBearer" => jwt_bearer(&fields, subjects).map(GrantParams::JwtBearer),
-        _ => identity_assertion(&fields, subjects)
-            .map(|p| GrantParams::IdentityAssertion(Box::new(p))),
-    };
-    Some((grant?, timeout?))
+        _ => static_secret(&fields).map(GrantParams::StaticSecret),
+    });
+    let injection = inject(&fields, grant.as_ref());
+    let caller_cache = caller_cache(&fields, grant.as_ref());
+    Some(CredentialParams {
+        // Whoever asked knows it.
+        name: "".into(),
+        grant: grant?,
+        injection: injection?,
+        exchange_timeout: timeout?,
+        caller_cache: caller_cache?,
+    })
+}
+
+fn static_secret(credential: &Fields<'_>) -> Option<StaticSecretParams> {
+    let fields = credential.map("staticSecret", "credentials.*.staticSecret", EMPTY)?;
+    Some(StaticSecretParams {
+        file: fields.value("file", parse::path)?,
+    })
 }
 
 const EMPTY: &Node = &Node {

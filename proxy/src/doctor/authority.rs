@@ -56,8 +56,9 @@ fn entra<'a>(
     }
 }
 
-fn place(grant: &GrantParams) -> Place<'_> {
-    match grant {
+/// `None`: no authority is asked.
+fn place(grant: &GrantParams) -> Option<Place<'_>> {
+    Some(match grant {
         GrantParams::EntraClientAssertion(p) => entra(
             &p.authority_host,
             &p.tenant_id,
@@ -82,24 +83,14 @@ fn place(grant: &GrantParams) -> Place<'_> {
             params: &p.authority,
             token_proxy: None,
         },
-        GrantParams::TokenExchange(p) => endpoint(&p.token_endpoint, &p.authority),
-        GrantParams::ClientCredentials(p) => endpoint(&p.token_endpoint, &p.authority),
-        GrantParams::JwtBearer(p) => endpoint(&p.token_endpoint, &p.authority),
-        // The first of its two; the exchange itself goes to both.
-        GrantParams::IdentityAssertion(p) => endpoint(
-            &p.identity_provider.token_endpoint,
-            &p.identity_provider.authority,
-        ),
-    }
-}
-
-fn endpoint<'a>(url: &'a Url, params: &'a AuthorityParams) -> Place<'a> {
-    Place {
-        url,
-        document: url.path().to_owned(),
-        params,
-        token_proxy: None,
-    }
+        GrantParams::TokenExchange(p) => Place {
+            url: &p.token_endpoint,
+            document: p.token_endpoint.path().to_owned(),
+            params: &p.authority,
+            token_proxy: None,
+        },
+        GrantParams::StaticSecret(_) => return None,
+    })
 }
 
 fn known<'a>(
@@ -130,21 +121,9 @@ fn known<'a>(
             client_id: Some(&p.client_id),
             ..base
         },
-        GrantParams::GoogleSts(_) => base,
+        GrantParams::GoogleSts(_) | GrantParams::StaticSecret(_) => base,
         GrantParams::TokenExchange(p) => Facts {
             scope: p.scope.as_deref(),
-            ..base
-        },
-        GrantParams::ClientCredentials(p) => Facts {
-            scope: p.scope.as_deref(),
-            ..base
-        },
-        GrantParams::JwtBearer(p) => Facts {
-            scope: p.scope.as_deref(),
-            ..base
-        },
-        GrantParams::IdentityAssertion(p) => Facts {
-            scope: p.authorization_server.scope.as_deref(),
             ..base
         },
     }
@@ -156,7 +135,9 @@ pub(super) async fn examine(
     clock: &Clock,
 ) -> Vec<Step> {
     let of = format!("credential {}", credential.name);
-    let place = place(&credential.grant);
+    let Some(place) = place(&credential.grant) else {
+        return vec![exchanged(&of, credential, subjects, &facts(None), clock).await];
+    };
     let host = place.url.host_str().unwrap_or_default();
     let facts = known(&credential.grant, host, subjects);
     let mut steps = Vec::new();
@@ -242,15 +223,15 @@ async fn exchanged(
     const STEP: &str = "exchange";
     let mut tokens = Vec::new();
     for name in credential.grant.subject_tokens() {
+        if **name == *caller::NAME {
+            return Step::skip(
+                of,
+                STEP,
+                "it is made for each caller, with the caller's own token",
+            );
+        }
         match subjects.get(name).and_then(|s| s.token.clone()) {
             Some(token) => tokens.push((Arc::clone(name), token)),
-            None if **name == *caller::NAME => {
-                return Step::skip(
-                    of,
-                    STEP,
-                    "it exchanges callers' tokens, and here is no caller",
-                );
-            }
             None => {
                 return Step::skip(of, STEP, format!("the subject token {name} is not usable"));
             }
@@ -269,6 +250,11 @@ async fn exchanged(
     .unwrap_or_else(|_| Err(exchange::error::ExchangeError::timeout()))
     .and_then(|issued| credential.injection.value(&issued).map(|_| issued));
     match issued {
+        Ok(_) if matches!(credential.grant, GrantParams::StaticSecret(_)) => Step::pass(
+            of,
+            STEP,
+            "the secret's file holds what can be put on requests",
+        ),
         Ok(issued) => Step::pass(
             of,
             STEP,

@@ -1,7 +1,10 @@
 //! What a request is sent with: how a route comes by the credential of each of its requests, and that credential for the time of one request.
 //! Knows slots, not how they are filled.
 
-use super::respond::Problem;
+use super::{
+    caller::{CallerAccess, CallerGrant},
+    respond::Problem,
+};
 use crate::token::{
     injection::Injection,
     slot::{Injectable, Rejection, Slot},
@@ -27,6 +30,8 @@ pub struct CredentialHandle {
 pub enum Access {
     /// All of them the same: the pod's own.
     Credential(CredentialHandle),
+    /// Each its caller's.
+    Caller(Box<CallerAccess>),
 }
 
 impl Access {
@@ -34,9 +39,10 @@ impl Access {
     ///
     /// # Errors
     /// The answer to give instead: nothing leaves.
-    pub fn admit(&self, _parts: &Parts) -> Result<Grant<'_>, Problem> {
+    pub fn admit(&self, parts: &Parts) -> Result<Grant<'_>, Problem> {
         match self {
             Self::Credential(handle) => Ok(Grant::Slot(handle)),
+            Self::Caller(access) => access.admit(parts),
         }
     }
 }
@@ -45,6 +51,8 @@ impl Access {
 pub enum Grant<'a> {
     /// What its slot holds when the request is sent.
     Slot(&'a CredentialHandle),
+    /// What was issued for its caller.
+    Caller(CallerGrant<'a>),
 }
 
 impl Grant<'_> {
@@ -53,7 +61,11 @@ impl Grant<'_> {
     /// # Errors
     /// The answer to give instead.
     pub async fn token(&self, now: Instant, wait: Duration) -> Result<Injectable, Problem> {
-        let Self::Slot(handle) = self;
+        let handle = match self {
+            Self::Slot(handle) => handle,
+            // Apart, so that other requests do not carry its state.
+            Self::Caller(grant) => return Box::pin(grant.token(now, wait)).await,
+        };
         if let Some(token) = handle.slot.load(now) {
             return Ok(token);
         }
@@ -70,19 +82,37 @@ impl Grant<'_> {
 
     /// An upstream answered 401 to this token; see [`Slot::reject`].
     pub fn reject(&self, token: &Injectable, claims: Option<&str>) -> Rejection {
-        let Self::Slot(handle) = self;
-        handle.slot.reject(token.serial, claims)
+        match self {
+            Self::Slot(handle) => handle.slot.reject(token.serial, claims),
+            Self::Caller(grant) => grant.reject(token, claims),
+        }
     }
 
     /// The token that replaces the rejected one; see [`Slot::replaced`].
-    pub async fn replaced(&self, token: &Injectable, deadline: Instant) -> Option<Injectable> {
-        let Self::Slot(handle) = self;
-        handle.slot.replaced(token.serial, deadline).await
+    ///
+    /// # Errors
+    /// The answer to give in the place of the upstream's, if that should not pass.
+    pub async fn replaced(
+        &self,
+        token: &Injectable,
+        deadline: Instant,
+    ) -> Result<Injectable, Option<Problem>> {
+        match self {
+            Self::Slot(handle) => handle
+                .slot
+                .replaced(token.serial, deadline)
+                .await
+                .ok_or(None),
+            Self::Caller(grant) => Box::pin(grant.replaced(token, deadline)).await,
+        }
     }
 
     /// Puts the token on a request whose headers are stripped already.
     pub fn inject(&self, headers: &mut HeaderMap, token: &Injectable) {
-        let Self::Slot(handle) = self;
-        super::inject::credential(headers, &handle.injection, token);
+        let injection = match self {
+            Self::Slot(handle) => &*handle.injection,
+            Self::Caller(grant) => grant.injection(),
+        };
+        super::inject::credential(headers, injection, token);
     }
 }

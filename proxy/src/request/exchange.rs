@@ -140,7 +140,12 @@ impl Exchange<'_> {
                         drop((response, lease));
                         continue;
                     }
-                    Err(result) => route.shard.replayed(result),
+                    Err((result, instead)) => {
+                        route.shard.replayed(result);
+                        if let Some(problem) = instead {
+                            return Err(problem);
+                        }
+                    }
                 }
             } else if rejected {
                 route.shard.replayed(if unauthorized {
@@ -376,25 +381,25 @@ impl Exchange<'_> {
         }
     }
 
-    /// After a 401: a new token and the body once more, or why there will be no replay.
+    /// After a 401: a new token and the body once more, or why there will be no replay, and what to answer instead when the 401 should not pass.
     async fn renewed(
         &self,
         response: &Response<Incoming>,
         token: &Injectable,
         replay: Option<&Replayable>,
-    ) -> Result<(Injectable, RequestBody), Replay> {
+    ) -> Result<(Injectable, RequestBody), (Replay, Option<Problem>)> {
         let claims = challenge::claims(response.headers());
         self.deadline.disarm();
         if self.grant.reject(token, claims.as_deref()) == Rejection::HeldOff {
-            return Err(Replay::HeldOff);
+            return Err((Replay::HeldOff, None));
         }
-        let body = body_again(replay).ok_or(Replay::BodyTooLarge)?;
+        let body = body_again(replay).ok_or((Replay::BodyTooLarge, None))?;
         let deadline = Instant::now() + self.route.params.token_wait;
         let token = self
             .grant
             .replaced(token, deadline)
             .await
-            .ok_or(Replay::NoToken)?;
+            .map_err(|instead| (Replay::NoToken, instead))?;
         Ok((token, body))
     }
 

@@ -38,6 +38,8 @@ pub struct RouteParams {
     pub upstream: UpstreamParams,
     /// Name of the credential whose token is injected.
     pub credential: Arc<str>,
+    /// The credential of requests that name no caller, when `credential` needs one.
+    pub without_caller: Option<Arc<str>>,
     /// Header names removed from requests beside those always removed.
     pub strip_request_headers: Vec<HeaderName>,
     /// Header names removed from responses beside those always removed.

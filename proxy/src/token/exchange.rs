@@ -1,23 +1,17 @@
 //! Exchanging subject tokens for an issued token: the one seam of the token flow. `renew` decides when; an [`Exchanger`] knows how.
 
 pub mod agent_blueprint;
-mod client_auth;
-pub mod client_credentials;
-mod delegation;
-mod endpoint;
 pub mod entra;
 mod entra_endpoint;
 pub mod error;
 pub mod google_sts;
-pub mod identity_assertion;
-pub mod jwt_bearer;
 pub mod on_behalf_of;
 pub mod reply;
 mod rfc3339;
 pub mod token_exchange;
 pub mod wire;
 
-use super::{params::GrantParams, subject::SubjectToken};
+use super::{params::GrantParams, static_secret::StaticSecret, subject::SubjectToken};
 use crate::net::client::SetupError;
 use async_trait::async_trait;
 use error::ExchangeError;
@@ -34,6 +28,17 @@ pub enum TokenType {
     DPoP,
     /// `N_A`: no access token, but another kind of token (RFC 8693 section 2.2.1): a transaction token, an assertion.
     NotAccess,
+}
+
+impl TokenType {
+    /// As `token_type` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "Bearer",
+            Self::DPoP => "DPoP",
+            Self::NotAccess => "N_A",
+        }
+    }
 }
 
 /// What an authority issued, checked.
@@ -125,14 +130,6 @@ pub fn build(grant: &GrantParams, clock: Clock) -> Result<Arc<dyn Exchanger>, Se
         GrantParams::TokenExchange(p) => {
             Arc::new(token_exchange::TokenExchanger::new(p.clone(), clock)?)
         }
-        GrantParams::ClientCredentials(p) => Arc::new(
-            client_credentials::ClientCredentialsExchanger::new(p.clone(), clock)?,
-        ),
-        GrantParams::JwtBearer(p) => {
-            Arc::new(jwt_bearer::JwtBearerExchanger::new(p.clone(), clock)?)
-        }
-        GrantParams::IdentityAssertion(p) => Arc::new(
-            identity_assertion::IdentityAssertionExchanger::new((**p).clone(), clock)?,
-        ),
+        GrantParams::StaticSecret(p) => Arc::new(StaticSecret(p.clone())),
     })
 }

@@ -236,6 +236,18 @@ impl Slot {
         Rejection::Replacing
     }
 
+    /// As [`Slot::replaced`], but says why there is none.
+    ///
+    /// # Errors
+    /// As [`Slot::wait`].
+    pub async fn replacement(
+        &self,
+        serial: Serial,
+        deadline: Instant,
+    ) -> Result<Injectable, Unavailable> {
+        self.await_newer(Some(serial), deadline).await
+    }
+
     /// Waits for a token newer than `serial`, at the longest until `deadline`. `None` when the renewal failed or took too long.
     pub async fn replaced(&self, serial: Serial, deadline: Instant) -> Option<Injectable> {
         self.await_newer(Some(serial), deadline).await.ok()

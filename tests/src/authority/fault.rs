@@ -203,7 +203,6 @@ impl Endpoint {
         match self {
             Self::Entra => "Entra",
             Self::Sts => "STS",
-            Self::Resource => "resource",
         }
     }
 }

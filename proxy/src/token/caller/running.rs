@@ -25,7 +25,10 @@ impl Breakers {
     /// The breaker of the authority of `params`.
     pub fn of(&mut self, params: &CredentialParams) -> SharedBreaker {
         self.0.retain(|_, breaker| breaker.strong_count() > 0);
-        let origin = params.grant.authority().origin().ascii_serialization();
+        let origin = params
+            .grant
+            .authority()
+            .map_or_else(String::new, |url| url.origin().ascii_serialization());
         if let Some(known) = self.0.get(&origin).and_then(Weak::upgrade) {
             return known;
         }
