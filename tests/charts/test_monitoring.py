@@ -1,16 +1,21 @@
 """Alerts and dashboard: promtool takes and tests the rules, and every series and label that a query names is one that the binaries export."""
 
+import contextlib
 import json
 import pathlib
 import re
+import socket
 import subprocess
 import tempfile
+import time
 import unittest
+import urllib.error
+import urllib.request
 
 import yaml
 
 from lib import ALL, CHARTS, INJECTOR, ROOT, SERVER
-from lib import documents, one, template
+from lib import binary, documents, one, template
 
 HERE = pathlib.Path(__file__).parent
 DASHBOARD = SERVER / "files" / "dashboard.json"
@@ -29,15 +34,43 @@ OTHERS = {
 
 
 def series() -> dict[str, set[str]]:
-    """Every series with its labels: the sidecar's from the README's tables, which a test holds against the code; the server's from its metrics module."""
+    """Every series with its labels: the sidecar's from the README's tables, which a test holds against the code; the server's from a running one."""
     known = dict(OTHERS)
     for name, labels in re.findall(r"^\| `(token_sidecar_[a-z_]+)` \| ([^|]*) \|", (ROOT / "README.md").read_text(), re.M):
         known[name] = set(re.findall(r"`([a-z_]+)`", labels))
-    source = (ROOT / "server" / "src" / "metrics.rs").read_text()
-    for name, after in re.findall(r'"(mcp_server_[a-z_]+)",(.*?)\)\?', source, re.S):
-        labels = re.findall(r'&\[([^\]]*)\]', after) or re.findall(r'^\s*("[a-z_]+"),\s*$', after, re.M)[-1:]
-        known[name] = set(re.findall(r'"([a-z_]+)"', " ".join(labels)))
+    known |= server_series()
     return known
+
+
+def server_series() -> dict[str, set[str]]:
+    """The series of a running server that has been called once well and once badly, each with its labels."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    env = {"BACKEND_API_URL": "http://127.0.0.1:1", "HOST": "127.0.0.1", "PORT": str(port), "SHUTDOWN_DELAY": "0"}
+    process = subprocess.Popen([binary("mcp-server")], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{url}/livez", timeout=2).read()
+                break
+            time.sleep(0.05)
+        urllib.request.urlopen(f"{url}/tools", timeout=5).read()
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(urllib.request.Request(f"{url}/tools", headers={"Host": "foreign.example"}), timeout=5)
+        call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_user_profile","arguments":{"user_id":"1"}}}'
+        urllib.request.urlopen(urllib.request.Request(f"{url}/messages", data=call, headers={"Content-Type": "application/json"}), timeout=10).read()
+        text = urllib.request.urlopen(f"{url}/metrics", timeout=5).read().decode()
+    finally:
+        process.terminate()
+        process.wait()
+    found: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"^(mcp_server_[a-z_]+)(?:\{([^}]*)\})? ", text, re.M):
+        name = re.sub(r"_(bucket|sum|count)$", "", name)
+        found.setdefault(name, set()).update(set(re.findall(r'([a-z_]+)="', labels)) - {"le"})
+    return found
 
 
 KNOWN = series()
