@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ import urllib.request
 
 STORE = os.environ["IMAGES_STORE"].split()
 REVISION = os.environ["REVISION"]
+# By its path: the binaries are started with an environment of their own.
+CHROOT = shutil.which("chroot") or "/usr/sbin/chroot"
 LIMIT = {"token-sidecar": 10 * 1024 * 1024}
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -42,7 +45,7 @@ def files(root: pathlib.Path) -> dict[str, int]:
 
 def inside(root: pathlib.Path, *command: str, env: dict | None = None) -> subprocess.CompletedProcess:
     """Runs a command of the image as the image's user."""
-    return subprocess.run(["chroot", "--userspec=65532:65532", str(root), *command], env=env or {}, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([CHROOT, "--userspec=65532:65532", str(root), *command], env=env or {}, capture_output=True, text=True, timeout=60, check=False)
 
 
 def free_port() -> int:
@@ -147,7 +150,7 @@ class Images(unittest.TestCase):
 
     def serves(self, root, command, env, url, ready_status, word):
         """Starts it, waits until it lives, looks at /readyz, and stops it as Kubernetes does."""
-        process = subprocess.Popen(["chroot", "--userspec=65532:65532", str(root), *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([CHROOT, "--userspec=65532:65532", str(root), *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             until = time.monotonic() + 30
             while get(f"{url}/livez")[0] != 200:
