@@ -223,6 +223,11 @@ class Asking(unittest.TestCase):
         self.assertFalse(self.asked("default-values.yaml", "shop", {"token-sidecar.io/inject": "false"}, **opted))
         self.assertFalse(self.asked("default-values.yaml", "shop", {"app.kubernetes.io/name": NAME, "token-sidecar.io/inject": "true"}, **opted))
 
+    def test_it_is_asked_before_aks_webhook(self):
+        for values in ci_values(INJECTOR):
+            name = one(documents(template(INJECTOR, values)), "MutatingWebhookConfiguration")["metadata"]["name"]
+            self.assertLess(name, "azure-wi-webhook-mutating-webhook-configuration")
+
     def test_the_webhook_is_asked_well(self):
         for values in ci_values(INJECTOR):
             hook = one(documents(template(INJECTOR, values)), "MutatingWebhookConfiguration")["webhooks"][0]

@@ -34,9 +34,10 @@ OTHERS = {
 
 
 def series() -> dict[str, set[str]]:
-    """Every series with its labels: the sidecar's from the README's tables, which a test holds against the code; the server's from a running one."""
+    """Every series with its labels: the sidecar's from the tables of the two READMEs, which a test holds against the code; the server's from a running one."""
     known = dict(OTHERS)
-    for name, labels in re.findall(r"^\| `(token_sidecar_[a-z_]+)` \| ([^|]*) \|", (ROOT / "README.md").read_text(), re.M):
+    tables = (ROOT / "README.md").read_text() + (ROOT / "proxy" / "README.md").read_text()
+    for name, labels in re.findall(r"^\| `(token_sidecar_[a-z_]+)` \| ([^|]*) \|", tables, re.M):
         known[name] = set(re.findall(r"`([a-z_]+)`", labels))
     known |= server_series()
     return known
