@@ -49,6 +49,17 @@ def token_volumes(pod: dict) -> set[str]:
     return found
 
 
+def without_certificates(objects: list[dict]) -> list[dict]:
+    """Without what is made anew at each rendering."""
+    for o in objects:
+        if o["kind"] == "Secret":
+            o["data"] = sorted(o["data"])
+            o["metadata"]["annotations"].pop("token-sidecar.io/made-at")
+        for hook in o.get("webhooks", []):
+            hook["clientConfig"].pop("caBundle", None)
+    return objects
+
+
 class Lint(unittest.TestCase):
     def test_both_helms_find_nothing(self):
         for name, helm_binary in HELMS.items():
@@ -62,7 +73,7 @@ class Lint(unittest.TestCase):
             for values in ci_values(chart):
                 with self.subTest(chart=chart.name, values=values.name):
                     key = lambda o: (o["kind"], o["metadata"]["name"])
-                    three, four = (sorted(documents(template(chart, values, h)), key=key) for h in HELMS)
+                    three, four = (sorted(without_certificates(documents(template(chart, values, h))), key=key) for h in HELMS)
                     self.assertEqual(three, four)
 
     def test_the_charts_have_the_binaries_version(self):
