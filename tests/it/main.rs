@@ -55,3 +55,11 @@ mod token_faults;
 mod token_file;
 #[cfg(test)]
 mod token_renewal;
+#[cfg(test)]
+mod webhook_lab;
+#[cfg(test)]
+mod webhook_process;
+#[cfg(test)]
+mod webhook_reviews;
+#[cfg(test)]
+mod webhook_sidecar;
