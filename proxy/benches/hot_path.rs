@@ -203,6 +203,7 @@ fn table_building(bencher: Bencher<'_, '_>, routes: usize) {
     let access = Access::Credential(CredentialHandle {
         slot: slots(1).remove(0),
         injection: Arc::default(),
+        prover: None,
         unavailable: prometheus::IntCounter::new("unavailable", "none").unwrap_or_else(fail),
     });
     let metrics = RequestMetrics::register(&prometheus::Registry::new()).unwrap_or_else(fail);

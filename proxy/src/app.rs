@@ -14,7 +14,7 @@ use crate::{
         table::{Plan, PlanError, Prepared},
         worker::{Workers, WorkersError},
     },
-    token::{TokenFlow, TokenFlowError},
+    token::{TokenFlow, TokenFlowError, exchange::TokenType},
 };
 use http::HeaderValue;
 use metrics::{AppMetrics, Series};
@@ -312,8 +312,12 @@ impl App {
 fn plan(prepared: Prepared, tokens: &TokenFlow) -> Plan {
     prepared.plan(|credential| {
         let (slot, injection, unavailable) = tokens.handle(credential);
+        let prover = tokens
+            .prover()
+            .filter(|_| injection.token_type == TokenType::DPoP);
         Access::Credential(CredentialHandle {
             slot,
+            prover: prover.cloned(),
             injection,
             unavailable,
         })

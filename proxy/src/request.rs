@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod body;
+pub mod bound;
 pub mod caller;
 pub mod challenge;
 pub mod conn;

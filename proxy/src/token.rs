@@ -21,7 +21,8 @@ use caller::{
     cache::CallerCache,
     running::{Breakers, RunningCaller},
 };
-use exchange::Exchanger;
+use dpop::Prover;
+use exchange::{Exchanger, TokenType, bound::Binding};
 use file::{SubjectFile, SubjectSource};
 pub use flow_error::TokenFlowError;
 use injection::Injection;
@@ -56,6 +57,8 @@ pub struct TokenFlow {
     credentials: HashMap<Arc<str>, RunningCredential>,
     callers: HashMap<Arc<str>, CallerCredential>,
     breakers: Breakers,
+    /// Made when the first credential needs it, and kept.
+    prover: Option<Arc<Prover>>,
 }
 
 /// A credential that gets a token for each caller.
@@ -120,6 +123,7 @@ impl TokenFlow {
             credentials: HashMap::new(),
             callers: HashMap::new(),
             breakers: Breakers::default(),
+            prover: None,
         };
         flow.apply(params)?;
         Ok(flow)
@@ -134,6 +138,7 @@ impl TokenFlow {
         let mut to_start = Vec::new();
         let mut keep: HashSet<Arc<str>> = HashSet::new();
         // All that can fail comes before anything is touched.
+        self.prove_if_needed(&params)?;
         for credential in params.parents_first().map_err(TokenFlowError::Circle)? {
             let subjects = resolve(credential, &params)?;
             // What is got with another token than before is another token too.
@@ -222,8 +227,25 @@ impl TokenFlow {
         of_pod.or_else(|| self.callers.get(name).map(|c| (&c.params, &c.subjects)))
     }
 
+    /// Makes the process's key for DPoP, when a credential needs one and there is none yet.
+    fn prove_if_needed(&mut self, params: &TokenParams) -> Result<(), TokenFlowError> {
+        let bound = |c: &CredentialParams| c.injection.token_type == TokenType::DPoP;
+        if self.prover.is_none() && params.credentials.iter().any(bound) {
+            let prover =
+                Prover::new(self.clock.clone()).map_err(|_| TokenFlowError::NoRandomness)?;
+            self.prover = Some(Arc::new(prover));
+        }
+        Ok(())
+    }
+
+    /// What makes proofs for tokens that are bound to the process's key (RFC 9449).
+    pub fn prover(&self) -> Option<&Arc<Prover>> {
+        self.prover.as_ref()
+    }
+
     fn build(&self, credential: &CredentialParams) -> Result<Arc<dyn Exchanger>, TokenFlowError> {
-        exchange::build(&credential.grant, self.clock.clone()).map_err(|source| {
+        let binding = Binding::of(&credential.injection, self.prover.as_ref());
+        exchange::build(&credential.grant, binding, self.clock.clone()).map_err(|source| {
             TokenFlowError::Authority {
                 credential: Arc::clone(&credential.name),
                 source,

@@ -12,6 +12,8 @@ mod demo;
 #[cfg(test)]
 mod harness_itself;
 #[cfg(test)]
+mod injection;
+#[cfg(test)]
 mod interop;
 #[cfg(test)]
 mod lab;

@@ -12,6 +12,7 @@ pub mod body;
 pub mod certs;
 pub mod client;
 pub mod demo;
+pub mod dpop;
 pub mod forward_proxy;
 pub mod issuer;
 pub mod keys;

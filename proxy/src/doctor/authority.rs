@@ -14,7 +14,8 @@ use crate::{
     },
     token::{
         caller,
-        exchange::{self, SubjectTokens, error::Class},
+        dpop::Prover,
+        exchange::{self, SubjectTokens, TokenType, bound::Binding, error::Class},
         params::{AuthorityParams, CredentialParams, GrantParams},
     },
 };
@@ -237,7 +238,12 @@ async fn exchanged(
             }
         }
     }
-    let exchanger = match exchange::build(&credential.grant, clock.clone()) {
+    // The proof of a key that is thrown away is as good as any for a look.
+    let prover = (credential.injection.token_type == TokenType::DPoP)
+        .then(|| Prover::new(clock.clone()).ok().map(Arc::new))
+        .flatten();
+    let binding = Binding::of(&credential.injection, prover.as_ref());
+    let exchanger = match exchange::build(&credential.grant, binding, clock.clone()) {
         Ok(exchanger) => exchanger,
         Err(error) => return Step::fail(of, STEP, "setup", error.to_string(), vec![]),
     };

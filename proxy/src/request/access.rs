@@ -6,6 +6,7 @@ use super::{
     respond::Problem,
 };
 use crate::token::{
+    dpop::Prover,
     injection::Injection,
     slot::{Injectable, Rejection, Slot},
 };
@@ -21,6 +22,8 @@ pub struct CredentialHandle {
     pub slot: Arc<Slot>,
     /// How it is put on requests.
     pub injection: Arc<Injection>,
+    /// Makes the proofs that go with it, when it is bound by DPoP.
+    pub prover: Option<Arc<Prover>>,
     /// `token_unavailable_total` of the credential.
     pub unavailable: IntCounter,
 }
@@ -104,6 +107,14 @@ impl Grant<'_> {
                 .await
                 .ok_or(None),
             Self::Caller(grant) => Box::pin(grant.replaced(token, deadline)).await,
+        }
+    }
+
+    /// What makes the proof that must go with the token, if one must.
+    pub fn prover(&self) -> Option<&Prover> {
+        match self {
+            Self::Slot(handle) => handle.prover.as_deref(),
+            Self::Caller(grant) => grant.prover(),
         }
     }
 

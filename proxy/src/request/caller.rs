@@ -12,6 +12,7 @@ use crate::token::{
         step_up::StepUp,
         token::CallerToken,
     },
+    dpop::Prover,
     exchange::error::CallerFault,
     injection::Injection,
     slot::{Injectable, Refusal, Rejection, Slot, Unavailable},
@@ -32,6 +33,8 @@ pub struct CallerAccess {
     pub cache: Arc<CallerCache>,
     /// How it is put on requests.
     pub injection: Arc<Injection>,
+    /// Makes the proofs that go with it, when it is bound by DPoP.
+    pub prover: Option<Arc<Prover>>,
     /// `token_unavailable_total` of the credential.
     pub unavailable: IntCounter,
     /// What handles stand for.
@@ -188,6 +191,11 @@ impl CallerGrant<'_> {
     /// How the token is put on the request.
     pub fn injection(&self) -> &Injection {
         &self.access.injection
+    }
+
+    /// What makes the proof that must go with the token, if one must.
+    pub fn prover(&self) -> Option<&Prover> {
+        self.access.prover.as_deref()
     }
 
     fn slot(&self) -> Arc<Slot> {

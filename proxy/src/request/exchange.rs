@@ -4,6 +4,7 @@
 use super::{
     access::Grant,
     body::{BodyError, BodyRules, Lease, Replayable, RequestBody, ResponseBody},
+    bound::Bound,
     challenge,
     conn::Conn,
     inject,
@@ -101,6 +102,7 @@ impl Exchange<'_> {
         let mut token = self.token(self.started).await?;
         let mut rejected = false;
         let mut resent = false;
+        let mut renonced = false;
         loop {
             // Opening a connection has a timeout of its own; what is left of an earlier attempt's must not cut it short.
             self.deadline.disarm();
@@ -108,7 +110,16 @@ impl Exchange<'_> {
                 .checkout(workload.is_some(), resent, &mut token)
                 .await?;
             let http2 = matches!(checkout, Outgoing::Pooled(Checkout::H2(_)));
-            let request = self.request(&mut head, body, &token, http2);
+            let mut request = self.request(&mut head, body, &token, http2);
+            let bound = match self.grant.prover() {
+                None => None,
+                Some(prover) => Some(Bound::prove(
+                    prover,
+                    &mut request,
+                    &token,
+                    route.upstream.setup(),
+                )?),
+            };
             let body_is_out = replay.is_none_or(Replayable::ended);
             self.deadline.arm(if body_is_out {
                 route.params.timeouts.response_header
@@ -124,7 +135,7 @@ impl Exchange<'_> {
                 }
                 Outgoing::Dedicated(sender) => sender.send(request, self.deadline).await,
             };
-            let (response, lease) = match sent {
+            let (mut response, lease) = match sent {
                 Ok(received) => received,
                 Err(error) => {
                     body = self.again(error, &head, replay, &mut resent)?;
@@ -132,6 +143,21 @@ impl Exchange<'_> {
                 }
             };
             let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+            if let Some(bound) = bound {
+                let wants_nonce = bound.heard(&mut response);
+                // The token is good: what is missing is no reason to get another.
+                if wants_nonce
+                    && !std::mem::replace(&mut renonced, true)
+                    && let Some(again) = body_again(replay)
+                {
+                    body = again;
+                    drop((response, lease));
+                    continue;
+                }
+                if wants_nonce {
+                    return Ok(self.answer(response, lease, workload));
+                }
+            }
             if unauthorized && !rejected {
                 match self.renewed(&response, &token, replay).await {
                     Ok((fresh, again)) => {

@@ -266,6 +266,17 @@ impl Problem {
         p
     }
 
+    /// 500: no proof can be made for a token that is worthless without.
+    pub const fn no_proof() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "no_proof",
+            "The proof that goes with the token cannot be made",
+            "the system gives no randomness, or the request's path is none that a proof can name; nothing was sent",
+            "proxy_internal_error",
+        )
+    }
+
     /// 503: more at once than the limits allow.
     pub const fn overloaded() -> Self {
         let mut p = Self::new(

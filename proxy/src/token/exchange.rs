@@ -1,6 +1,7 @@
 //! Exchanging subject tokens for an issued token: the one seam of the token flow. `renew` decides when; an [`Exchanger`] knows how.
 
 pub mod agent_blueprint;
+pub mod bound;
 pub mod entra;
 mod entra_endpoint;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod wire;
 use super::{params::GrantParams, static_secret::StaticSecret, subject::SubjectToken};
 use crate::net::client::SetupError;
 use async_trait::async_trait;
+use bound::Binding;
 use error::ExchangeError;
 use sidecar_runtime::clock::Clock;
 use std::{fmt, sync::Arc, time::Duration};
@@ -109,11 +111,15 @@ pub trait Exchanger: Send + Sync + 'static {
     ) -> Result<IssuedToken, ExchangeError>;
 }
 
-/// The exchanger of a grant.
+/// The exchanger of a grant, for a token that will be used as `binding` says.
 ///
 /// # Errors
 /// When the client for its authority cannot be set up (CA file, host).
-pub fn build(grant: &GrantParams, clock: Clock) -> Result<Arc<dyn Exchanger>, SetupError> {
+pub fn build(
+    grant: &GrantParams,
+    binding: Binding,
+    clock: Clock,
+) -> Result<Arc<dyn Exchanger>, SetupError> {
     Ok(match grant {
         GrantParams::EntraClientAssertion(p) => {
             Arc::new(entra::EntraExchanger::new(p.clone(), clock)?)
@@ -128,7 +134,7 @@ pub fn build(grant: &GrantParams, clock: Clock) -> Result<Arc<dyn Exchanger>, Se
             Arc::new(google_sts::GoogleStsExchanger::new(p.clone(), clock)?)
         }
         GrantParams::TokenExchange(p) => {
-            Arc::new(token_exchange::TokenExchanger::new(p.clone(), clock)?)
+            Arc::new(token_exchange::TokenExchanger::new(p.clone(), clock)?.bound(binding))
         }
         GrantParams::StaticSecret(p) => Arc::new(StaticSecret(p.clone())),
     })

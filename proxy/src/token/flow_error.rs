@@ -46,6 +46,9 @@ pub enum TokenFlowError {
         /// The credential.
         credential: Arc<str>,
     },
+    /// There is no key to bind tokens to.
+    #[error("the system gives no randomness, so no key for DPoP can be made")]
+    NoRandomness,
     /// Credentials wait for each other's tokens.
     #[error("credentials use each other's tokens in a circle: {0}; get one of them in another way")]
     Circle(Circle),

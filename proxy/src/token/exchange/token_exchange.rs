@@ -1,7 +1,8 @@
 //! Token exchange (RFC 8693) at any authorization server, with the ways of client authentication that need no key of our own.
 
 use super::{
-    Exchanger, IssuedToken, SubjectTokens, TokenType,
+    Exchanger, IssuedToken, SubjectTokens,
+    bound::Binding,
     error::ExchangeError,
     reply::{self, Expected, RawReply},
     wire::{self, CLIENT_ASSERTION_JWT_BEARER, Form, GRANT_TOKEN_EXCHANGE},
@@ -22,6 +23,7 @@ pub struct TokenExchanger {
     params: TokenExchangeParams,
     client: AuthorityClient,
     clock: Clock,
+    binding: Binding,
 }
 
 impl TokenExchanger {
@@ -37,7 +39,15 @@ impl TokenExchanger {
             params,
             client,
             clock,
+            binding: Binding::default(),
         })
+    }
+
+    /// The same, for a token that will be used as `binding` says.
+    #[must_use]
+    pub fn bound(mut self, binding: Binding) -> Self {
+        self.binding = binding;
+        self
     }
 
     /// The form of RFC 8693 section 2.1 and the headers of the client's authentication.
@@ -118,11 +128,12 @@ impl Exchanger for TokenExchanger {
         _claims: Option<&str>,
     ) -> Result<IssuedToken, ExchangeError> {
         let (form, headers) = self.request(tokens)?;
+        let path = self.path_and_query();
+        let endpoint = &self.params.token_endpoint;
         let reply = self
-            .client
-            .post_form(&self.path_and_query(), &headers, form.finish())
-            .await
-            .map_err(|e| ExchangeError::transport(&e))?;
+            .binding
+            .post(&self.client, endpoint, &path, headers, form.finish())
+            .await?;
         reply::parse(
             RawReply {
                 status: reply.status,
@@ -130,7 +141,7 @@ impl Exchanger for TokenExchanger {
                 body: &reply.body,
             },
             Expected::Exchanged(self.params.requested_token_type.as_deref()),
-            TokenType::Bearer,
+            self.binding.token_type,
             self.clock.unix_now(),
         )
     }
