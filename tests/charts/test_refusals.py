@@ -105,6 +105,7 @@ class Meaning(unittest.TestCase):
         ("app.env", [{"name": "AZURE_CLIENT_SECRET", "value": "x"}], "azure.*"),
         ("monitoring", {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "enable one"),
         ("sidecar.mounts", [{"name": "a", "path": "/etc/a"}], "secret"),
+        ("app.env", [{"name": "PORT", "value": "1"}], "app.env"),
         ("inbound", {"resource": "https://mcp.example.com/mcp"}, "inbound.issuers"),
         ("inbound", {"issuers": [{"issuer": "https://sso.example.com"}]}, "inbound.resource"),
         ("subjectToken", {"source": "projected", "identityBinding": True}, "subjectToken.source=webhook"),

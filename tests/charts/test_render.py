@@ -10,7 +10,7 @@ import unittest
 import kubernetes_validate
 import yaml
 
-from lib import ALL, CHARTS, FOREIGN, HELMS, NATIVE_FROM, ROOT, SERVER, VERSIONS
+from lib import ALL, CHARTS, FOREIGN, HELMS, INJECTOR, NATIVE_FROM, ROOT, SERVER, VERSIONS
 from lib import binary, ci_values, containers, documents, env_of, helm, of_kind, one, pod_templates, reads, render, template, values_of
 
 AZURE_USE = "azure.workload.identity/use"
@@ -159,6 +159,17 @@ class Pods(unittest.TestCase):
                 users.append(security["runAsUser"])
             self.assertEqual(len(users), len(set(users)), "containers of a pod have different users")
             self.assertNotIn(0, users)
+
+    def test_values_cannot_take_the_hardening_away(self):
+        loose = {"privileged": True, "allowPrivilegeEscalation": True, "readOnlyRootFilesystem": False, "capabilities": {"add": ["NET_ADMIN"]}, "runAsUser": 5}
+        server = render(SERVER, {**values_of(SERVER / "ci" / "aks-values.yaml"), "securityContext": loose, "sidecarSecurityContext": {**loose, "runAsUser": 6}})
+        for objects in (server, render(INJECTOR, {"securityContext": loose})):
+            for _, pod in pod_templates(objects):
+                for container in containers(pod):
+                    security = container["securityContext"]
+                    self.assertIn(security.pop("runAsUser"), (5, 6))
+                    hard = {"privileged": False, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+                    self.assertEqual({k: security[k] for k in hard}, hard)
 
     def test_configuration_is_never_mounted_by_subpath(self):
         for _, pod in self.each():

@@ -111,8 +111,11 @@ true
 {{- fail (printf "autoscaling: minReplicas (%d) is more than maxReplicas (%d)" (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
 {{- end -}}
 {{- range $values.app.env -}}
-{{- if has .name (list "BACKEND_API_URL" "BACKEND_API_TIMEOUT" "READINESS_CHECK_BACKEND" "LOG_LEVEL" "PORT" "HOST" "TOOLS_FILE" "ALLOWED_HOSTS" "ALLOWED_ORIGINS" "SHUTDOWN_DELAY" "SHUTDOWN_DEADLINE") -}}
+{{- if has .name (list "BACKEND_API_URL" "BACKEND_API_TIMEOUT" "READINESS_CHECK_BACKEND" "LOG_LEVEL" "PORT" "TOOLS_FILE" "ALLOWED_HOSTS" "ALLOWED_ORIGINS" "SHUTDOWN_DELAY" "SHUTDOWN_DEADLINE") -}}
 {{- fail (printf "app.env: %s is set by this chart; use the value that stands for it (app.*)" .name) -}}
+{{- end -}}
+{{- if and (eq .name "HOST") $values.inbound -}}
+{{- fail "app.env: with `inbound` the server listens on loopback alone, so that nobody gets around the sidecar; leave HOST out" -}}
 {{- end -}}
 {{- if hasPrefix "AZURE_" .name -}}
 {{- fail (printf "app.env: %s would make the server a holder of the identity; what the sidecar is to know is in azure.*" .name) -}}

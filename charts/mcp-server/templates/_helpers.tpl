@@ -45,8 +45,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
-{{/* What every container of this chart is held to, with a user of its own. In: that container's securityContext. */}}
+{{/* A container's securityContext as given, and what every container of this chart is held to whatever was given. */}}
 {{- define "mcp-server.containerSecurity" -}}
-{{- $hard := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "privileged" false "capabilities" (dict "drop" (list "ALL")) -}}
-{{- toYaml (mergeOverwrite $hard .) -}}
+{{- $security := deepCopy . -}}
+{{- range $key, $value := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "privileged" false "capabilities" (dict "drop" (list "ALL")) -}}
+{{- $_ := set $security $key $value -}}
+{{- end -}}
+{{- toYaml $security -}}
 {{- end -}}
