@@ -12,7 +12,7 @@ import unittest
 
 import yaml
 
-from lib import ALL, CHARTS, HELMS, INJECTOR, ROOT, SERVER
+from lib import ALL, CHARTS, HELMS, ROOT
 from lib import binary, documents, env_of, of_kind, one, reads, values_of
 from test_monitoring import KNOWN
 from test_render import as_aks_serves

@@ -5,7 +5,6 @@ import contextlib
 import copy
 import http.server
 import json
-import os
 import pathlib
 import re
 import signal
@@ -21,8 +20,8 @@ import urllib.request
 
 import yaml
 
-from lib import HELMS, INJECTOR, ROOT
-from lib import binary, ci_values, containers, documents, helm, of_kind, one, refusal, render, template
+from lib import HELMS, INJECTOR
+from lib import binary, ci_values, containers, documents, helm, of_kind, one, refusal, template
 
 NAME = "token-sidecar-injector"
 DEFAULTS = INJECTOR / "ci" / "default-values.yaml"

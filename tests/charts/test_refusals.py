@@ -4,7 +4,7 @@ import copy
 import json
 import unittest
 
-from lib import ALL, HELMS, INJECTOR, SERVER
+from lib import ALL, HELMS, SERVER
 from lib import refusal, values_of
 
 GOOD = values_of(SERVER / "ci" / "aks-values.yaml")

@@ -10,7 +10,7 @@ import unittest
 import kubernetes_validate
 import yaml
 
-from lib import ALL, CHARTS, FOREIGN, HELMS, INJECTOR, NATIVE_FROM, ROOT, SERVER, VERSIONS
+from lib import ALL, FOREIGN, HELMS, INJECTOR, NATIVE_FROM, ROOT, SERVER, VERSIONS
 from lib import binary, ci_values, containers, documents, env_of, helm, of_kind, one, pod_templates, reads, render, template, values_of
 
 AZURE_USE = "azure.workload.identity/use"
