@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Stands in for az, kubectl, kcadm.sh, helm, curl and sleep while the guide's commands run, under whose name it is called. Refuses commands and options
-that the real one does not have: those of kubectl and helm are asked of the real ones' help, those of az are in az.json. Touches nothing."""
+that the real one does not have: those of kubectl and helm are asked of the real ones' help, those of az are in az.json,
+as azure-cli 2.91.0 prints them with --help. Touches nothing."""
 
 import json
 import os

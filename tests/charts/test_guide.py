@@ -1,6 +1,7 @@
 """charts/README.md: its commands run, in order, as a person would paste them. Helm is real (what it would install is rendered); az, kubectl and kcadm.sh
 are stand-ins that know which commands and options there are; what they print is made up. And what the guide names exists."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -189,6 +190,18 @@ class Names(unittest.TestCase):
 
             self.assertTrue(any(has(v, rest) for v in tops[first]), f"`{name}` is no value")
         self.assertGreater(found, 10)
+
+    def test_az_commands_in_the_text_are_there(self):
+        known = json.loads((HERE / "az.json").read_text())
+        found = 0
+        for command in re.findall(r"`(az [^`]+)`", GUIDE):
+            words = command.split()
+            name = " ".join(itertools.takewhile(lambda w: re.fullmatch(r"[a-z-]+", w) and not w.startswith("-"), words))
+            self.assertIn(name, known, command)
+            for option in re.findall(r"(?<= )--?[a-z-]+", command):
+                self.assertIn(option, known[name], command)
+                found += 1
+        self.assertGreater(found, 3)
 
     def test_series_that_the_guide_names_are_exported(self):
         for name in set(re.findall(r"`((?:token_sidecar|mcp_server)_[a-z_]+)`", GUIDE)):
