@@ -23,13 +23,13 @@ use std::{
 use tokio::process::Command;
 
 /// Where `setup` has put everything.
-struct Parts {
+pub(crate) struct Parts {
     scripts: PathBuf,
     installed: PathBuf,
 }
 
 /// `None`, and a line on standard error that no capture swallows, when the parts are not installed.
-fn parts(test: &str) -> Option<Parts> {
+pub(crate) fn parts(test: &str) -> Option<Parts> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let parts = Parts {
         scripts: tests.join("interop"),
@@ -56,20 +56,20 @@ fn parts(test: &str) -> Option<Parts> {
 }
 
 impl Parts {
-    fn python(&self) -> PathBuf {
+    pub(crate) fn python(&self) -> PathBuf {
         self.installed.join("venv/bin/python")
     }
 
-    fn node(&self) -> PathBuf {
+    pub(crate) fn node(&self) -> PathBuf {
         self.installed.join("node/node")
     }
 
-    fn script(&self, name: &str) -> PathBuf {
+    pub(crate) fn script(&self, name: &str) -> PathBuf {
         self.scripts.join(name)
     }
 
     /// A JavaScript module finds its packages from where it lies: beside `node_modules`.
-    fn module(&self, name: &str) -> PathBuf {
+    pub(crate) fn module(&self, name: &str) -> PathBuf {
         let beside = self.installed.join("node").join(name);
         fs::copy(self.script(name), &beside).unwrap();
         beside
@@ -97,7 +97,7 @@ impl Parts {
     }
 }
 
-async fn listening(address: SocketAddr) {
+pub(crate) async fn listening(address: SocketAddr) {
     eventually("the server listens", || async move {
         tokio::net::TcpStream::connect(address).await.ok()
     })

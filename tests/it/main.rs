@@ -10,11 +10,19 @@ mod credential_free;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod grants_client;
+#[cfg(test)]
+mod grants_delegation;
+#[cfg(test)]
+mod grants_id_jag;
+#[cfg(test)]
 mod harness_itself;
 #[cfg(test)]
 mod injection;
 #[cfg(test)]
 mod interop;
+#[cfg(test)]
+mod interop_grants;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]

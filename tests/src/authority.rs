@@ -2,15 +2,18 @@
 //! what it is given as the real ones do, issues real signed tokens, fails by script, and records every request.
 
 pub mod access;
+mod client;
 mod entra;
 mod error;
 pub mod fault;
+mod grants;
+mod id_jag;
 pub mod options;
 mod sts;
 
 pub use access::AccessTokens;
 pub use fault::{Fault, Gate};
-pub use options::{Application, FederatedCredential, Options, StsClient};
+pub use options::{Application, FederatedCredential, KeyClient, Options, StsClient};
 
 use crate::{
     Result,
@@ -24,20 +27,22 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use serde_json::Value;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{net::TcpListener, time::Instant};
 
-/// The two token endpoints.
+/// The token endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `POST /{tenant}/oauth2/v2.0/token`.
     Entra,
-    /// `POST /sts/token`, RFC 8693.
+    /// `POST /sts/token`: RFC 8693, client credentials, RFC 7523.
     Sts,
+    /// `POST /resource/token`: another domain's authorization server, which takes ID-JAGs.
+    Resource,
 }
 
 /// A request as a token endpoint received it.
@@ -55,6 +60,8 @@ pub struct TokenRequest {
     pub connection: usize,
     /// The headers.
     pub headers: HeaderMap,
+    /// The client's certificate (DER), when it showed one.
+    pub certificate: Option<Arc<[u8]>>,
     /// The form's fields in order.
     pub form: Vec<(String, String)>,
 }
@@ -109,6 +116,10 @@ pub struct Authority {
 }
 
 struct Shared {
+    /// `https://localhost:PORT`.
+    base: String,
+    /// `jti`s that were used, with their client: each is good once.
+    used: Mutex<HashSet<String>>,
     issuer: Issuer,
     access: AccessTokens,
     options: Mutex<Options>,
@@ -135,13 +146,19 @@ impl Authority {
         let base = format!("https://localhost:{}", address.port());
         let mut names = LOCAL_NAMES.to_vec();
         names.extend(options.names.iter().map(String::as_str));
-        let tls = ca.server(&names, options.alpn)?;
+        let tls = if options.ask_for_certificates {
+            ca.asking_server(&names, options.alpn)?
+        } else {
+            ca.server(&names, options.alpn)?
+        };
         let issuer = Issuer::new(&format!("{base}/cluster/"))?;
         let access = AccessTokens::new(
             &format!("{base}/{}/v2.0", options.tenant),
             options.fixed_access_token.clone(),
         )?;
         let shared = Arc::new(Shared {
+            base,
+            used: Mutex::default(),
             issuer,
             access,
             options: Mutex::new(options),
@@ -173,6 +190,21 @@ impl Authority {
     /// The RFC 8693 endpoint.
     pub fn token_endpoint(&self) -> String {
         format!("https://localhost:{}/sts/token", self.address().port())
+    }
+
+    /// The issuer identifier of that endpoint's server.
+    pub fn sts_issuer(&self) -> String {
+        self.shared.sts_issuer()
+    }
+
+    /// The token endpoint of the resource's authorization server, which takes ID-JAGs.
+    pub fn resource_token_endpoint(&self) -> String {
+        format!("{}/token", self.resource_issuer())
+    }
+
+    /// The issuer identifier of the resource's authorization server.
+    pub fn resource_issuer(&self) -> String {
+        self.shared.resource_issuer()
     }
 
     /// The cluster issuer whose tokens it accepts.
@@ -247,6 +279,20 @@ impl Authority {
 }
 
 impl Shared {
+    fn sts_issuer(&self) -> String {
+        format!("{}/sts", self.base)
+    }
+
+    fn resource_issuer(&self) -> String {
+        format!("{}/resource", self.base)
+    }
+
+    /// Whether this was not used before.
+    fn first_use(&self, what: &str) -> bool {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.insert(what.to_owned())
+    }
+
     fn options(&self) -> MutexGuard<'_, Options> {
         self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -266,6 +312,7 @@ impl Shared {
         match request.endpoint {
             Endpoint::Entra => entra::exchange(self, request),
             Endpoint::Sts => sts::exchange(self, request),
+            Endpoint::Resource => id_jag::redeem(self, request),
         }
     }
 
@@ -314,6 +361,7 @@ async fn answer(
     }
     let endpoint = match path.as_str() {
         "/sts/token" => Endpoint::Sts,
+        "/resource/token" => Endpoint::Resource,
         _ if path.ends_with("/oauth2/v2.0/token") => Endpoint::Entra,
         _ => return not_found(&path),
     };
@@ -328,6 +376,7 @@ async fn answer(
         version: head.version,
         connection: connection.number,
         headers: head.headers,
+        certificate: connection.certificate.clone(),
         form: form_urlencoded::parse(&collected.bytes)
             .into_owned()
             .collect(),

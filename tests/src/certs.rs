@@ -1,11 +1,17 @@
 //! A throw-away certificate authority and the leaf certificates it signs (EC P-256). Made at start, never stored in the repository.
 
 use crate::{Result, temp::TempDir};
+use jsonwebtoken::{
+    Algorithm, EncodingKey,
+    jwk::{Jwk, JwkSet},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{
     fs,
@@ -97,16 +103,18 @@ impl Ca {
     /// # Errors
     /// When a name is neither.
     pub fn leaf(&self, names: &[&str]) -> Result<Leaf> {
+        let name = names.first().copied().unwrap_or("localhost");
+        self.sign(names, name, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    fn sign(&self, names: &[&str], name: &str, usage: ExtendedKeyUsagePurpose) -> Result<Leaf> {
         let key = KeyPair::generate()?;
         let mut params =
             CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        params.distinguished_name.push(
-            DnType::CommonName,
-            names.first().copied().unwrap_or("localhost"),
-        );
+        params.distinguished_name.push(DnType::CommonName, name);
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![usage];
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Leaf {
             certificate: certificate.der().clone(),
@@ -130,6 +138,36 @@ impl Ca {
                 .with_single_cert(vec![leaf.certificate], key)?;
         config.alpn_protocols = alpn.protocols();
         Ok(Arc::new(config))
+    }
+
+    /// As [`Ca::server`], asking clients for certificates that this authority signed. Whoever shows none is served too.
+    ///
+    /// # Errors
+    /// As [`Ca::leaf`].
+    pub fn asking_server(&self, names: &[&str], alpn: Alpn) -> Result<Arc<ServerConfig>> {
+        let leaf = self.leaf(names)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key));
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone())?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .allow_unauthenticated()
+                .build()?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![leaf.certificate], key)?;
+        config.alpn_protocols = alpn.protocols();
+        Ok(Arc::new(config))
+    }
+
+    /// Signs a client certificate with this common name.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn client_leaf(&self, name: &str) -> Result<Leaf> {
+        self.sign(&[], name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     /// A client's TLS configuration that trusts this authority alone.
@@ -168,10 +206,40 @@ impl Ca {
     }
 }
 
-/// A server certificate and its key.
+/// A certificate and its key.
 pub struct Leaf {
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
     pem: String,
     key_pem: String,
+}
+
+impl Leaf {
+    /// The certificate as PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Its key as PEM (PKCS#8).
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+
+    /// Its public key alone in a JWK set.
+    ///
+    /// # Errors
+    /// Never in practice: the key is our own.
+    pub fn jwks(&self) -> Result<JwkSet> {
+        let key = EncodingKey::from_ec_der(&self.key);
+        Ok(JwkSet {
+            keys: vec![Jwk::from_encoding_key(&key, Algorithm::ES256)?],
+        })
+    }
+
+    /// `x5t#S256` (RFC 7515 section 4.1.8).
+    pub fn thumbprint(&self) -> String {
+        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+        let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &self.certificate);
+        URL_SAFE_NO_PAD.encode(digest)
+    }
 }

@@ -11,6 +11,7 @@ pub mod authority;
 pub mod body;
 pub mod certs;
 pub mod client;
+pub mod client_key;
 pub mod demo;
 pub mod dpop;
 pub mod forward_proxy;

@@ -53,6 +53,8 @@ pub struct Connection {
     pub number: usize,
     /// The other end.
     pub peer: SocketAddr,
+    /// The certificate (DER) that the other end showed, if any.
+    pub certificate: Option<Arc<[u8]>>,
     reset: Arc<Reset>,
     tasks: Tasks,
 }
@@ -193,9 +195,10 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, handler: Handle
             Some(_) = connections.join_next() => continue,
         };
         drop(stream.set_nodelay(true));
-        let connection = Connection {
+        let mut connection = Connection {
             number: counts.accepted.fetch_add(1, Ordering::SeqCst),
             peer,
+            certificate: None,
             reset: Arc::default(),
             tasks: Arc::clone(&counts.tasks),
         };
@@ -213,6 +216,10 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, handler: Handle
                     // A failed handshake is the other end's to report.
                     Some(tls) => {
                         if let Ok(stream) = tls.accept(stream).await {
+                            let shown = stream.get_ref().1.peer_certificates();
+                            connection.certificate = shown
+                                .and_then(|chain| chain.first())
+                                .map(|c| c.as_ref().into());
                             connection_loop(stream, handler, connection).await;
                         }
                     }

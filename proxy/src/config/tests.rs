@@ -8,6 +8,7 @@ use crate::{
 use std::{collections::HashMap, path::Path};
 
 mod examples;
+mod grants;
 mod injection;
 mod profiles;
 mod refusals;

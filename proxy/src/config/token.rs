@@ -2,9 +2,12 @@
 
 mod caller_cache;
 mod client_auth;
+mod client_credentials;
 mod entra;
 mod form;
+mod identity_assertion;
 mod inject;
+mod jwt_bearer;
 mod subjects;
 mod token_exchange;
 
@@ -21,8 +24,11 @@ use crate::{
     },
 };
 use caller_cache::caller_cache;
+use client_credentials::client_credentials;
 use entra::entra;
+use identity_assertion::identity_assertion;
 use inject::inject;
+use jwt_bearer::jwt_bearer;
 use std::sync::Arc;
 use subjects::Subjects;
 use token_exchange::token_exchange;
@@ -75,10 +81,23 @@ fn credential(
 ) -> Option<CredentialParams> {
     let fields = Fields::open(context, node, path, "credentials.*")?;
     let timeout = fields.value("exchangeTimeout", parse::timeout);
-    let chosen = fields.exactly_one(&["entraClientAssertion", "tokenExchange", "staticSecret"]);
+    let chosen = fields.exactly_one(&[
+        "entraClientAssertion",
+        "tokenExchange",
+        "clientCredentials",
+        "jwtBearer",
+        "identityAssertion",
+        "staticSecret",
+    ]);
     let grant = chosen.and_then(|grant| match grant {
         "entraClientAssertion" => entra(&fields, subjects).map(GrantParams::EntraClientAssertion),
         "tokenExchange" => token_exchange(&fields, subjects).map(GrantParams::TokenExchange),
+        "clientCredentials" => {
+            client_credentials(&fields, subjects).map(GrantParams::ClientCredentials)
+        }
+        "jwtBearer" => jwt_bearer(&fields, subjects).map(GrantParams::JwtBearer),
+        "identityAssertion" => identity_assertion(&fields, subjects)
+            .map(|p| GrantParams::IdentityAssertion(Box::new(p))),
         _ => static_secret(&fields).map(GrantParams::StaticSecret),
     });
     let injection = inject(&fields, grant.as_ref());

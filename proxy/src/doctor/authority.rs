@@ -84,14 +84,25 @@ fn place(grant: &GrantParams) -> Option<Place<'_>> {
             params: &p.authority,
             token_proxy: None,
         },
-        GrantParams::TokenExchange(p) => Place {
-            url: &p.token_endpoint,
-            document: p.token_endpoint.path().to_owned(),
-            params: &p.authority,
-            token_proxy: None,
-        },
+        GrantParams::TokenExchange(p) => endpoint(&p.token_endpoint, &p.authority),
+        GrantParams::ClientCredentials(p) => endpoint(&p.token_endpoint, &p.authority),
+        GrantParams::JwtBearer(p) => endpoint(&p.token_endpoint, &p.authority),
+        // The first of its two; the exchange itself goes to both.
+        GrantParams::IdentityAssertion(p) => endpoint(
+            &p.identity_provider.token_endpoint,
+            &p.identity_provider.authority,
+        ),
         GrantParams::StaticSecret(_) => return None,
     })
+}
+
+fn endpoint<'a>(url: &'a Url, params: &'a AuthorityParams) -> Place<'a> {
+    Place {
+        url,
+        document: url.path().to_owned(),
+        params,
+        token_proxy: None,
+    }
 }
 
 fn known<'a>(
@@ -125,6 +136,18 @@ fn known<'a>(
         GrantParams::GoogleSts(_) | GrantParams::StaticSecret(_) => base,
         GrantParams::TokenExchange(p) => Facts {
             scope: p.scope.as_deref(),
+            ..base
+        },
+        GrantParams::ClientCredentials(p) => Facts {
+            scope: p.scope.as_deref(),
+            ..base
+        },
+        GrantParams::JwtBearer(p) => Facts {
+            scope: p.scope.as_deref(),
+            ..base
+        },
+        GrantParams::IdentityAssertion(p) => Facts {
+            scope: p.authorization_server.scope.as_deref(),
             ..base
         },
     }
@@ -233,6 +256,13 @@ async fn exchanged(
         }
         match subjects.get(name).and_then(|s| s.token.clone()) {
             Some(token) => tokens.push((Arc::clone(name), token)),
+            None if **name == *caller::NAME => {
+                return Step::skip(
+                    of,
+                    STEP,
+                    "it exchanges callers' tokens, and here is no caller",
+                );
+            }
             None => {
                 return Step::skip(of, STEP, format!("the subject token {name} is not usable"));
             }

@@ -5,7 +5,7 @@ use super::{
     dial::{self, DialError, Stream, Target, TlsTarget},
     guard::Guard,
     proxy::{self, ProxySetupError, TunnelError},
-    tls::{self, Alpn, TlsError},
+    tls::{self, Alpn, ClientCertificate, TlsError},
 };
 use bytes::Bytes;
 use http::{
@@ -156,8 +156,34 @@ impl AuthorityClient {
         ca_file: Option<&Path>,
         proxy: Option<&Url>,
     ) -> Result<Self, SetupError> {
+        Self::build(endpoint, ca_file, proxy, None)
+    }
+
+    /// As [`AuthorityClient::new`], showing `certificate` when the authority asks for one (mutual TLS).
+    ///
+    /// # Errors
+    /// [`SetupError`], which names what to change.
+    pub fn with_certificate(
+        endpoint: &Url,
+        ca_file: Option<&Path>,
+        proxy: Option<&Url>,
+        certificate: &ClientCertificate,
+    ) -> Result<Self, SetupError> {
+        Self::build(endpoint, ca_file, proxy, Some(certificate))
+    }
+
+    fn build(
+        endpoint: &Url,
+        ca_file: Option<&Path>,
+        proxy: Option<&Url>,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Self, SetupError> {
         let config = match endpoint.scheme() {
-            "https" => Some(tls::client_config(ca_file, Alpn::Http1And2)?),
+            "https" => Some(tls::client_config_as(
+                ca_file,
+                Alpn::Http1And2,
+                certificate,
+            )?),
             _ => None,
         };
         let proxy = proxy

@@ -1,14 +1,19 @@
 //! The one TLS provider (aws-lc, chosen by name, never through a process-wide default), and client configurations built on it.
 
-use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, aws_lc_rs::sign::any_supported_type},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use rustls_pki_types::{
-    CertificateDer,
+    CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
+use zeroize::Zeroizing;
 
 /// Which protocols a client offers by ALPN (RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,6 +72,18 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// [`TlsError`], which names the file and the mend.
 pub fn client_config(ca_file: Option<&Path>, alpn: Alpn) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config_as(ca_file, alpn, None)
+}
+
+/// As [`client_config`], for a client that shows a certificate when the server asks for one.
+///
+/// # Errors
+/// [`TlsError`], which names the file and the mend.
+pub fn client_config_as(
+    ca_file: Option<&Path>,
+    alpn: Alpn,
+    certificate: Option<&ClientCertificate>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = system_roots();
     if let Some(path) = ca_file {
         add_file(&mut roots, path)?;
@@ -74,7 +91,7 @@ pub fn client_config(ca_file: Option<&Path>, alpn: Alpn) -> Result<Arc<ClientCon
     if roots.is_empty() {
         return Err(TlsError::NoRoots);
     }
-    config(roots, alpn)
+    config(roots, alpn, certificate)
 }
 
 /// As [`client_config`], but with the roots of a PEM text alone. `named` says in errors where the text came from.
@@ -88,14 +105,24 @@ pub fn exclusive_config(
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     add(&mut roots, named, CertificateDer::pem_slice_iter(pem))?;
-    config(roots, alpn)
+    config(roots, alpn, None)
 }
 
-fn config(roots: RootCertStore, alpn: Alpn) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+fn config(
+    roots: RootCertStore,
+    alpn: Alpn,
+    certificate: Option<&ClientCertificate>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(ClientCertificate(pair)) => {
+            let pair = SingleCertAndKey::from(CertifiedKey::clone(pair));
+            builder.with_client_cert_resolver(Arc::new(pair))
+        }
+    };
     config.alpn_protocols = match alpn {
         Alpn::None => vec![],
         Alpn::Http1 => vec![b"http/1.1".to_vec()],
@@ -103,6 +130,50 @@ fn config(roots: RootCertStore, alpn: Alpn) -> Result<Arc<ClientConfig>, TlsErro
         Alpn::Http2 => vec![b"h2".to_vec()],
     };
     Ok(Arc::new(config))
+}
+
+/// A client's certificate chain with its key, fit for one another. Its key is neither shown nor given out.
+pub struct ClientCertificate(CertifiedKey);
+
+impl std::fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientCertificate")
+    }
+}
+
+/// Why two files are no client certificate with its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateError {
+    /// No PEM with certificates.
+    Certificate,
+    /// No PEM with an unencrypted private key of a type that TLS knows.
+    Key,
+    /// The key is not the first certificate's.
+    Pair,
+}
+
+impl ClientCertificate {
+    /// From the contents of two PEM files: the client's certificate followed by what leads from it to the root, and its key (PKCS#8, PKCS#1 or
+    /// SEC 1). They may be one file.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
+        let chain = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| CertificateError::Certificate)?;
+        if chain.is_empty() {
+            return Err(CertificateError::Certificate);
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::Key)?;
+        let key = any_supported_type(&Zeroizing::new(key)).map_err(|_| CertificateError::Key)?;
+        let pair = CertifiedKey::new(chain, key);
+        match pair.keys_match() {
+            Ok(()) => Ok(Self(pair)),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(CertificateError::Pair),
+            Err(_) => Err(CertificateError::Certificate),
+        }
+    }
 }
 
 /// The system's roots, read once: they come with the image, and parsing them takes as long as the rest of the start. A `ca_file` is read anew by

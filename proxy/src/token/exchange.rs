@@ -2,10 +2,16 @@
 
 pub mod agent_blueprint;
 pub mod bound;
+mod client_auth;
+pub mod client_credentials;
+mod delegation;
+mod endpoint;
 pub mod entra;
 mod entra_endpoint;
 pub mod error;
 pub mod google_sts;
+pub mod identity_assertion;
+pub mod jwt_bearer;
 pub mod on_behalf_of;
 pub mod reply;
 mod rfc3339;
@@ -136,6 +142,16 @@ pub fn build(
         GrantParams::TokenExchange(p) => {
             Arc::new(token_exchange::TokenExchanger::new(p.clone(), clock)?.bound(binding))
         }
+        GrantParams::ClientCredentials(p) => Arc::new(
+            client_credentials::ClientCredentialsExchanger::new(p.clone(), clock)?.bound(binding),
+        ),
+        GrantParams::JwtBearer(p) => {
+            Arc::new(jwt_bearer::JwtBearerExchanger::new(p.clone(), clock)?.bound(binding))
+        }
+        GrantParams::IdentityAssertion(p) => Arc::new(
+            identity_assertion::IdentityAssertionExchanger::new((**p).clone(), clock)?
+                .bound(binding),
+        ),
         GrantParams::StaticSecret(p) => Arc::new(StaticSecret(p.clone())),
     })
 }

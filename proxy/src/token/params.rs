@@ -1,12 +1,21 @@
 //! What the token flow needs to know, already checked. Built by `config`; no parsing in here.
 
 mod chain;
+mod client_auth;
 mod entra;
 mod google;
+mod grants;
 
 pub use chain::Circle;
+pub use client_auth::{
+    ClientAuthentication, PrivateKeyJwtParams, SigningAlgorithm, TlsClientParams,
+};
 pub use entra::{EntraAgentBlueprintParams, EntraClientAssertionParams, EntraOnBehalfOfParams};
 pub use google::{GoogleStsParams, ImpersonationParams};
+pub use grants::{
+    ActorTokenParams, AuthorizationServerParams, ClientCredentialsParams, IdentityAssertionParams,
+    IdentityProviderParams, JwtBearerParams, TokenExchangeParams,
+};
 
 use super::{
     caller::{self, cache::CacheLimits},
@@ -75,6 +84,12 @@ pub enum GrantParams {
     GoogleSts(GoogleStsParams),
     /// Token exchange, RFC 8693.
     TokenExchange(TokenExchangeParams),
+    /// Client credentials, RFC 6749 section 4.4.
+    ClientCredentials(ClientCredentialsParams),
+    /// A JWT as authorization grant, RFC 7523 section 2.1.
+    JwtBearer(JwtBearerParams),
+    /// Identity assertion JWT authorization grant (ID-JAG), draft-ietf-oauth-identity-assertion-authz-grant: two steps.
+    IdentityAssertion(Box<IdentityAssertionParams>),
     /// None: a secret from a file.
     StaticSecret(StaticSecretParams),
 }
@@ -104,11 +119,23 @@ impl GrantParams {
             Self::TokenExchange(p) => {
                 let mut names = vec![&p.subject_token];
                 names.extend(p.actor_token.iter().map(|a| &a.subject_token));
-                if let ClientAuthentication::ClientAssertion { subject_token, .. } =
-                    &p.client_authentication
-                {
-                    names.push(subject_token);
-                }
+                names.extend(p.client_authentication.subject_token());
+                names
+            }
+            Self::ClientCredentials(p) => p
+                .client_authentication
+                .subject_token()
+                .into_iter()
+                .collect(),
+            Self::JwtBearer(p) => {
+                let mut names = vec![&p.assertion];
+                names.extend(p.client_authentication.subject_token());
+                names
+            }
+            Self::IdentityAssertion(p) => {
+                let mut names = vec![&p.identity_provider.subject_token];
+                names.extend(p.identity_provider.client_authentication.subject_token());
+                names.extend(p.authorization_server.client_authentication.subject_token());
                 names
             }
             Self::StaticSecret(_) => Vec::new(),
@@ -129,6 +156,9 @@ impl GrantParams {
     pub const fn token_types(&self) -> &'static [TokenType] {
         match self {
             Self::TokenExchange(_) => &[TokenType::Bearer, TokenType::DPoP, TokenType::NotAccess],
+            Self::ClientCredentials(_) | Self::JwtBearer(_) | Self::IdentityAssertion(_) => {
+                &[TokenType::Bearer, TokenType::DPoP]
+            }
             Self::EntraClientAssertion(_)
             | Self::EntraOnBehalfOf(_)
             | Self::EntraAgentBlueprint(_)
@@ -137,7 +167,7 @@ impl GrantParams {
         }
     }
 
-    /// The authorization server that is asked, if one is: what works or fails as one.
+    /// The authorization server that is asked (the first, when there are several), if one is: what works or fails as one.
     pub fn authority(&self) -> Option<&Url> {
         Some(match self {
             Self::EntraClientAssertion(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
@@ -145,6 +175,9 @@ impl GrantParams {
             Self::EntraAgentBlueprint(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
             Self::GoogleSts(p) => &p.token_endpoint,
             Self::TokenExchange(p) => &p.token_endpoint,
+            Self::ClientCredentials(p) => &p.token_endpoint,
+            Self::JwtBearer(p) => &p.token_endpoint,
+            Self::IdentityAssertion(p) => &p.identity_provider.token_endpoint,
             Self::StaticSecret(_) => return None,
         })
     }
@@ -169,16 +202,22 @@ impl GrantParams {
             }
             Self::TokenExchange(p) => {
                 p.authority = AuthorityParams::default();
-                match &mut p.client_authentication {
-                    ClientAuthentication::ClientSecretBasic {
-                        client_secret_file, ..
-                    }
-                    | ClientAuthentication::ClientSecretPost {
-                        client_secret_file, ..
-                    } => client_secret_file.clear(),
-                    ClientAuthentication::None { .. }
-                    | ClientAuthentication::ClientAssertion { .. } => {}
-                }
+                p.client_authentication.forget_files();
+            }
+            Self::ClientCredentials(p) => {
+                p.authority = AuthorityParams::default();
+                p.client_authentication.forget_files();
+            }
+            Self::JwtBearer(p) => {
+                p.authority = AuthorityParams::default();
+                p.client_authentication.forget_files();
+            }
+            Self::IdentityAssertion(p) => {
+                let (idp, server) = (&mut p.identity_provider, &mut p.authorization_server);
+                idp.authority = AuthorityParams::default();
+                idp.client_authentication.forget_files();
+                server.authority = AuthorityParams::default();
+                server.client_authentication.forget_files();
             }
             Self::StaticSecret(_) => {}
         }
@@ -189,73 +228,6 @@ impl GrantParams {
 /// The token proxy of an identity binding is asked in the authority's place.
 fn asked<'a>(authority_host: &'a Url, identity_binding: Option<&'a TokenProxyParams>) -> &'a Url {
     identity_binding.map_or(authority_host, |proxy| &proxy.url)
-}
-
-/// Parameters of an RFC 8693 request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct TokenExchangeParams {
-    /// https, or http on loopback.
-    pub token_endpoint: Url,
-    /// Name of the subject token.
-    pub subject_token: Arc<str>,
-    /// `subject_token_type`, a URI.
-    pub subject_token_type: String,
-    /// `requested_token_type`; left out of the request when `None`.
-    pub requested_token_type: Option<String>,
-    /// Logical names of the target services; one form field each.
-    pub audience: Vec<String>,
-    /// Absolute URIs of the target services (RFC 8707); one form field each.
-    pub resource: Vec<String>,
-    /// Space-separated scopes.
-    pub scope: Option<String>,
-    /// Who acts (delegation): name of a subject token and its type URI.
-    pub actor_token: Option<ActorTokenParams>,
-    /// How the client authenticates.
-    pub client_authentication: ClientAuthentication,
-    /// Extra form fields, in order; never one that the specification names.
-    pub parameters: Vec<(String, String)>,
-    /// How the authority is reached and trusted.
-    pub authority: AuthorityParams,
-}
-
-/// The actor token of a delegation (RFC 8693 section 2.1).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ActorTokenParams {
-    /// Name of the subject token whose content is sent as `actor_token`.
-    pub subject_token: Arc<str>,
-    /// `actor_token_type`, a URI.
-    pub token_type: String,
-}
-
-/// Client authentication at a token endpoint (RFC 6749 section 2.3, RFC 7523 section 2.2). Secrets are only ever file paths.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ClientAuthentication {
-    /// None; `client_id` is sent when given (public client).
-    None {
-        /// `client_id`, when the server wants one.
-        client_id: Option<String>,
-    },
-    /// HTTP Basic, both parts form-encoded first (RFC 6749 section 2.3.1).
-    ClientSecretBasic {
-        /// `client_id`.
-        client_id: String,
-        /// File that holds the secret; read at each exchange.
-        client_secret_file: PathBuf,
-    },
-    /// `client_id` and `client_secret` in the form.
-    ClientSecretPost {
-        /// `client_id`.
-        client_id: String,
-        /// File that holds the secret; read at each exchange.
-        client_secret_file: PathBuf,
-    },
-    /// `client_assertion` taken from a subject token (federated client authentication).
-    ClientAssertion {
-        /// `client_id`, when the server wants one beside the assertion.
-        client_id: Option<String>,
-        /// Name of the subject token.
-        subject_token: Arc<str>,
-    },
 }
 
 /// How an authority is reached and trusted.

@@ -76,6 +76,7 @@ pub(crate) fn token_exchange(token_endpoint: Url) -> Variations {
         actor_token: Some(ActorTokenParams {
             subject_token: "pod".into(),
             token_type: "urn:t:a".into(),
+            require_act: false,
         }),
         client_authentication: ClientAuthentication::ClientSecretBasic {
             client_id: "client".into(),
@@ -134,6 +135,11 @@ pub(crate) fn token_exchange(token_endpoint: Url) -> Variations {
             actor.token_type = "urn:t:b".into();
         }
     });
+    vary("require_act", false, |p| {
+        if let Some(actor) = &mut p.actor_token {
+            actor.require_act = true;
+        }
+    });
     vary("client_id", false, |p| {
         p.client_authentication = ClientAuthentication::ClientSecretBasic {
             client_id: "x".into(),
@@ -174,6 +180,9 @@ pub(crate) fn token_exchange(token_endpoint: Url) -> Variations {
     vary("proxy", true, |p| p.authority = proxy());
     (GrantParams::TokenExchange(base), all)
 }
+
+#[path = "params_tests/grants.rs"]
+mod grants;
 
 #[test]
 fn whatever_decides_the_token_makes_it_another() {

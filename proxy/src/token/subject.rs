@@ -31,6 +31,17 @@ pub struct Claims {
     pub sub: Option<String>,
     /// `aud`, one or several.
     pub aud: Vec<String>,
+    /// `may_act` (RFC 8693 section 4.4): who may act for the subject.
+    pub may_act: Option<Party>,
+}
+
+/// Whom an `act` or `may_act` claim names (RFC 8693 sections 4.1 and 4.4), as far as `iss` and `sub` do.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Party {
+    /// `iss`.
+    pub iss: Option<String>,
+    /// `sub`.
+    pub sub: Option<String>,
 }
 
 /// The first 8 hex digits of a content's SHA-256: enough to tell two tokens apart in a log, useless for anything else.
@@ -131,6 +142,7 @@ impl SubjectToken {
                 iss: None,
                 sub: None,
                 aud: Vec::new(),
+                may_act: None,
             },
         }
     }
@@ -178,6 +190,7 @@ struct Payload {
     iss: Option<String>,
     sub: Option<String>,
     aud: Option<Audience>,
+    may_act: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -206,6 +219,10 @@ fn claims(text: &str) -> Option<Claims> {
             Some(Audience::One(one)) => vec![one],
             Some(Audience::Many(many)) => many,
         },
+        // One of another shape is the authorization server's to judge.
+        may_act: payload
+            .may_act
+            .and_then(|claim| serde_json::from_value(claim).ok()),
     })
 }
 
@@ -237,6 +254,11 @@ pub(crate) mod tests {
             part(payload),
             part("signature")
         )
+    }
+
+    /// As [`jwt`], with claims of the caller's choice: the inside of a JSON object.
+    pub(crate) fn jwt_with(claims: &str) -> String {
+        jwt_of(&format!("{{{claims}}}"))
     }
 
     fn parse(content: &str) -> Result<SubjectToken, SubjectError> {
@@ -308,6 +330,29 @@ pub(crate) mod tests {
         assert_eq!(token.claims().exp, Duration::from_secs(2000));
         assert_eq!(token.claims().iss, None);
         assert!(!format!("{token:?}").contains("opaque"));
+    }
+
+    #[test]
+    fn who_may_act_is_read_as_far_as_it_can_be() {
+        let may_act = |claim: &str| {
+            let token = parse(&jwt_with(&format!(r#""exp":2000,"may_act":{claim}"#))).unwrap();
+            token.claims().may_act.clone()
+        };
+        let party = |iss: Option<&str>, sub: Option<&str>| {
+            Some(Party {
+                iss: iss.map(str::to_owned),
+                sub: sub.map(str::to_owned),
+            })
+        };
+        assert_eq!(may_act(r#"{"sub":"a","x":1}"#), party(None, Some("a")));
+        assert_eq!(
+            may_act(r#"{"sub":"a","iss":"i"}"#),
+            party(Some("i"), Some("a"))
+        );
+        for other in ["null", "[]", r#""a""#, r#"{"sub":1}"#] {
+            assert_eq!(may_act(other), None, "{other}");
+        }
+        assert_eq!(parse(&jwt(2000, "a")).unwrap().claims().may_act, None);
     }
 
     #[test]

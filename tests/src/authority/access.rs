@@ -84,6 +84,11 @@ impl AccessTokens {
         if let Some(fixed) = &self.0.fixed {
             return fixed.clone();
         }
+        self.sign("at+jwt", claims, lifetime)
+    }
+
+    /// As [`AccessTokens::issue`], of another `typ`.
+    pub(super) fn sign(&self, typ: &str, claims: Value, lifetime: Duration) -> String {
         let now = unix_now();
         let mut all = json!({
             "iss": self.0.issuer,
@@ -96,7 +101,7 @@ impl AccessTokens {
         if let (Some(all), Value::Object(claims)) = (all.as_object_mut(), claims) {
             all.extend(claims);
         }
-        self.state().key.sign("at+jwt", &all).unwrap_or_default()
+        self.state().key.sign(typ, &all).unwrap_or_default()
     }
 
     /// Checks signature, times, audience and revocation; gives the claims.

@@ -203,6 +203,7 @@ impl Endpoint {
         match self {
             Self::Entra => "Entra",
             Self::Sts => "STS",
+            Self::Resource => "resource",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the development authority knows: tenants, applications with their federated credentials, resources, exchange clients, lifetimes.
 
 use crate::{certs::Alpn, issuer::ENTRA_AUDIENCE};
+use jsonwebtoken::{Algorithm, jwk::JwkSet};
 use std::time::Duration;
 
 /// The tenant of the default options.
@@ -23,6 +24,10 @@ pub struct Options {
     pub resources: Vec<String>,
     /// Who may exchange tokens at the RFC 8693 endpoint, and how they authenticate.
     pub sts_client: StsClient,
+    /// Who may redeem ID-JAGs at the endpoint of the resource's authorization server.
+    pub resource_client: StsClient,
+    /// Ask for client certificates of its own CA (mutual TLS); none need be shown. Decided at the start.
+    pub ask_for_certificates: bool,
     /// Audiences that a subject token may have at the RFC 8693 endpoint.
     pub sts_subject_audiences: Vec<String>,
     /// Scopes that the RFC 8693 endpoint grants.
@@ -53,6 +58,8 @@ impl Default for Options {
                 "orders".into(),
             ],
             sts_client: StsClient::None,
+            resource_client: StsClient::None,
+            ask_for_certificates: false,
             sts_subject_audiences: vec![ENTRA_AUDIENCE.into()],
             sts_scopes: vec!["orders.read".into(), "orders.write".into()],
             access_token_lifetime: Duration::from_secs(3600),
@@ -113,6 +120,15 @@ pub enum StsClient {
         /// The secret.
         secret: String,
     },
+    /// `client_assertion` that the client signed with its own key.
+    PrivateKeyJwt(KeyClient),
+    /// Mutual TLS: `client_id` in the form, and a certificate of the client's on the connection.
+    Tls {
+        /// `client_id`.
+        id: String,
+        /// `x5t#S256` of each certificate that is the client's.
+        certificates: Vec<String>,
+    },
     /// `client_assertion`: a token of the cluster issuer with this subject and audience.
     Assertion {
         /// `sub`.
@@ -120,4 +136,31 @@ pub enum StsClient {
         /// `aud`.
         audience: String,
     },
+}
+
+impl StsClient {
+    /// The client's id.
+    pub(super) fn id(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Basic { id, .. } | Self::Post { id, .. } | Self::Tls { id, .. } => Some(id),
+            Self::PrivateKeyJwt(client) => Some(&client.id),
+            Self::Assertion { subject, .. } => Some(subject),
+        }
+    }
+}
+
+/// A client that signs its assertions, as it was registered.
+#[derive(Debug, Clone)]
+pub struct KeyClient {
+    /// `client_id`, `iss` and `sub`.
+    pub id: String,
+    /// Its public keys.
+    pub keys: JwkSet,
+    /// The one `alg` it may use.
+    pub algorithm: Algorithm,
+    /// The `kid` that its header must name, if one must.
+    pub key_id: Option<String>,
+    /// The `x5t#S256` that its header must name, if one must.
+    pub certificate: Option<String>,
 }

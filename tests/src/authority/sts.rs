@@ -1,39 +1,57 @@
-//! A token endpoint for RFC 8693 with client authentication by RFC 6749 section 2.3 and RFC 7523 section 2.2.
+//! A token endpoint for RFC 8693; its further grants are in `grants`, ID-JAGs in `id_jag`, client authentication in `client`.
 
-use super::{Shared, TokenRequest, error::Refused, options::StsClient};
+use super::{Shared, TokenRequest, client, error::Refused, grants, id_jag};
 use crate::keys::{self, unix_now};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use http::header;
 use serde_json::{Value, json};
 use url::Url;
 
-const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// The grant type of RFC 7523 section 2.1.
+pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// Judges a request and issues a token.
 pub(super) fn exchange(shared: &Shared, request: &TokenRequest) -> Result<Value, Refused> {
-    let options = shared.options().clone();
-    let client = authenticate(shared, request, &options.sts_client)?;
-    let unique = |name: &str| match request.fields(name).as_slice() {
+    let sts_client = shared.options().sts_client.clone();
+    let client = client::authenticate(shared, request, &sts_client)?;
+    match required(request, "grant_type")?.as_str() {
+        TOKEN_EXCHANGE => token_exchange(shared, request, client),
+        "client_credentials" => grants::client_credentials(shared, request, client),
+        JWT_BEARER => grants::jwt_bearer(shared, request, client),
+        _ => Err(Refused::OAuth(
+            "unsupported_grant_type",
+            400,
+            "no such grant here".into(),
+        )),
+    }
+}
+
+/// A field that may be there once.
+pub(super) fn unique(request: &TokenRequest, name: &str) -> Result<Option<String>, Refused> {
+    match request.fields(name).as_slice() {
         [] => Ok(None),
         [one] => Ok(Some((*one).to_owned())),
         _ => Err(invalid(format!("{name} is repeated"))),
-    };
-    let required = |name: &str| {
-        unique(name)?
-            .filter(|v| !v.is_empty())
-            .ok_or_else(|| invalid(format!("{name} is missing")))
-    };
-    if required("grant_type")? != GRANT {
-        return Err(Refused::OAuth(
-            "unsupported_grant_type",
-            400,
-            "only token exchange is supported".into(),
-        ));
     }
+}
+
+/// A field that must be there once.
+pub(super) fn required(request: &TokenRequest, name: &str) -> Result<String, Refused> {
+    unique(request, name)?
+        .filter(|v| !v.is_empty())
+        .ok_or_else(|| invalid(format!("{name} is missing")))
+}
+
+fn token_exchange(
+    shared: &Shared,
+    request: &TokenRequest,
+    client: Option<String>,
+) -> Result<Value, Refused> {
+    let options = shared.options().clone();
+    let unique = |name: &str| unique(request, name);
+    let required = |name: &str| required(request, name);
     let subject_token = required("subject_token")?;
     let subject = cluster_token(
         shared,
@@ -53,7 +71,13 @@ pub(super) fn exchange(shared: &Shared, request: &TokenRequest) -> Result<Value,
         )?),
         _ => return Err(invalid("actor_token and actor_token_type go together")),
     };
+    if let Some(actor) = &actor {
+        may_act(&subject, actor)?;
+    }
     let requested = unique("requested_token_type")?;
+    if requested.as_deref() == Some(id_jag::TOKEN_TYPE) {
+        return id_jag::issue(shared, request, &subject);
+    }
     let issued_type = match requested.as_deref() {
         None | Some(ACCESS_TOKEN) => ACCESS_TOKEN,
         Some(JWT) => JWT,
@@ -63,6 +87,20 @@ pub(super) fn exchange(shared: &Shared, request: &TokenRequest) -> Result<Value,
             )));
         }
     };
+    let mut claims = asked_for(shared, request)?;
+    claims["sub"] = subject["sub"].clone();
+    claims["client_id"] = json!(client);
+    if let Some(actor) = actor {
+        claims["act"] = json!({ "sub": actor["sub"], "iss": actor["iss"] });
+    }
+    let mut reply = bearer(shared, request, &subject_token, claims);
+    reply["issued_token_type"] = issued_type.into();
+    Ok(reply)
+}
+
+/// `aud` and `scope` of the token that is asked for, from what this endpoint knows.
+pub(super) fn asked_for(shared: &Shared, request: &TokenRequest) -> Result<Value, Refused> {
+    let options = shared.options().clone();
     let mut audience = Vec::new();
     for resource in request.fields("resource") {
         let url = Url::parse(resource).map_err(|_| invalid("resource is not an absolute URI"))?;
@@ -81,7 +119,7 @@ pub(super) fn exchange(shared: &Shared, request: &TokenRequest) -> Result<Value,
             ));
         }
     }
-    let scope = unique("scope")?;
+    let scope = unique(request, "scope")?;
     for one in scope.iter().flat_map(|scope| scope.split(' ')) {
         if !options.sts_scopes.iter().any(|known| known == one) {
             return Err(Refused::OAuth(
@@ -91,109 +129,50 @@ pub(super) fn exchange(shared: &Shared, request: &TokenRequest) -> Result<Value,
             ));
         }
     }
-    let mut claims = json!({ "aud": audience, "sub": subject["sub"], "client_id": client });
+    let mut claims = json!({ "aud": audience });
     if audience.is_empty() {
         claims["aud"] = json!(options.resources);
     }
     if let Some(scope) = &scope {
         claims["scope"] = scope.as_str().into();
     }
-    if let Some(actor) = actor {
-        claims["act"] = json!({ "sub": actor["sub"], "iss": actor["iss"] });
-    }
-    let (token, lifetime) = shared.issue(request, &subject_token, claims);
+    Ok(claims)
+}
+
+/// Issues a bearer token: the reply of RFC 6749 section 5.1.
+pub(super) fn bearer(
+    shared: &Shared,
+    request: &TokenRequest,
+    subject_token: &str,
+    claims: Value,
+) -> Value {
+    let (token, lifetime) = shared.issue(request, subject_token, claims);
     let mut reply = json!({
         "access_token": token,
-        "issued_token_type": issued_type,
         "token_type": "Bearer",
         "expires_in": lifetime.as_secs(),
     });
-    if let Some(refresh_in) = options.refresh_in {
+    if let Some(refresh_in) = shared.options().refresh_in {
         reply["refresh_in"] = refresh_in.as_secs().into();
     }
-    Ok(reply)
+    reply
 }
 
-fn invalid(text: impl Into<String>) -> Refused {
+/// A subject that names who may act is believed (RFC 8693 section 4.4).
+fn may_act(subject: &Value, actor: &Value) -> Result<(), Refused> {
+    let wanted = &subject["may_act"];
+    let differs = |claim: &str| !wanted[claim].is_null() && wanted[claim] != actor[claim];
+    if differs("sub") || differs("iss") {
+        return Err(invalid("the actor may not act for this subject"));
+    }
+    Ok(())
+}
+
+pub(super) fn invalid(text: impl Into<String>) -> Refused {
     Refused::OAuth("invalid_request", 400, text.into())
 }
 
-fn unauthenticated(text: &str) -> Refused {
-    Refused::OAuth("invalid_client", 401, text.into())
-}
-
-/// Exactly the configured way of authenticating, and no second one beside it (RFC 6749 section 2.3).
-fn authenticate(
-    shared: &Shared,
-    request: &TokenRequest,
-    client: &StsClient,
-) -> Result<Option<String>, Refused> {
-    let basic = request
-        .headers
-        .get(header::AUTHORIZATION)
-        .map(|value| value.to_str().unwrap_or_default());
-    let (secret, assertion) = (
-        request.field("client_secret"),
-        request.field("client_assertion"),
-    );
-    let ways = usize::from(basic.is_some())
-        + usize::from(secret.is_some())
-        + usize::from(assertion.is_some());
-    if ways > 1 {
-        return Err(invalid("more than one way of client authentication"));
-    }
-    let claimed = request.field("client_id").map(str::to_owned);
-    match client {
-        StsClient::None if ways == 0 => Ok(claimed),
-        StsClient::None => Err(invalid("client authentication is not wanted here")),
-        StsClient::Basic { id, secret } => {
-            let encode =
-                |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            let expected = format!(
-                "Basic {}",
-                STANDARD.encode(format!("{}:{}", encode(id), encode(secret)))
-            );
-            if basic == Some(expected.as_str()) {
-                Ok(Some(id.clone()))
-            } else {
-                Err(unauthenticated("Basic authentication failed"))
-            }
-        }
-        StsClient::Post {
-            id,
-            secret: expected,
-        } => {
-            let known = claimed.as_ref() == Some(id) && secret == Some(expected.as_str());
-            if known {
-                Ok(claimed)
-            } else {
-                Err(unauthenticated("client_id or client_secret is wrong"))
-            }
-        }
-        StsClient::Assertion { subject, audience } => {
-            let assertion =
-                assertion.ok_or_else(|| unauthenticated("client_assertion is missing"))?;
-            if request.field("client_assertion_type") != Some(ASSERTION_TYPE) {
-                return Err(unauthenticated("client_assertion_type is not jwt-bearer"));
-            }
-            let claims = cluster_token(
-                shared,
-                "client",
-                assertion,
-                JWT,
-                std::slice::from_ref(audience),
-            )
-            .map_err(|_| unauthenticated("client_assertion is not acceptable"))?;
-            if claims["sub"] == subject.as_str() {
-                Ok(Some(subject.clone()))
-            } else {
-                Err(unauthenticated("client_assertion has another subject"))
-            }
-        }
-    }
-}
-
-fn cluster_token(
+pub(super) fn cluster_token(
     shared: &Shared,
     role: &str,
     token: &str,

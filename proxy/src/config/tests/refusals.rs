@@ -302,9 +302,16 @@ fn every_key_of_the_table_is_read() {
         let path = key.path.replace("*", "any").replace("[]", "[0]");
         let errors = problems.finish().unwrap_err().to_string();
         let said = |what: &str| {
-            errors
-                .lines()
-                .any(|l| l == format!("{path}{what}; give a single value"))
+            errors.lines().any(|l| {
+                l == format!(
+                    "{path}{what}; give {}",
+                    if key.kind == "map" {
+                        "a map (`key: value` lines)"
+                    } else {
+                        "a single value"
+                    }
+                )
+            })
         };
         assert!(
             said(": is a list") || said("[0]: is a list"),

@@ -1,26 +1,40 @@
-//! `clientAuthentication` -> how a client authenticates at its token endpoint.
+//! `clientAuthentication`, which every grant at a token endpoint has -> how a client authenticates there.
 
 use super::{
     super::{fields::Fields, keys, parse, tree::Value},
     EMPTY,
     subjects::Subjects,
 };
-use crate::token::params::ClientAuthentication;
+use crate::token::params::{
+    ClientAuthentication, PrivateKeyJwtParams, SigningAlgorithm, TlsClientParams,
+};
 use std::path::PathBuf;
+use url::Url;
 
+const KEY: &str = "clientAuthentication";
+/// Its keys stand in the table once, for all grants.
+const PATTERN: &str = "credentials.*.tokenExchange.clientAuthentication";
+
+/// The token endpoint at which the client authenticates, as far as it could be read.
+pub(super) struct At<'a> {
+    pub(super) token_endpoint: Option<&'a Url>,
+    pub(super) issuer: Option<&'a str>,
+}
+
+/// Reads `clientAuthentication` of a grant.
 pub(super) fn client_authentication(
-    exchange: &Fields<'_>,
+    grant: &Fields<'_>,
     subjects: &Subjects<'_>,
+    at: At<'_>,
 ) -> Option<ClientAuthentication> {
-    const KEY: &str = "clientAuthentication";
     const NONE: ClientAuthentication = ClientAuthentication::None { client_id: None };
-    match exchange.node(KEY).map(|n| &n.value) {
+    match grant.node(KEY).map(|n| &n.value) {
         None => return Some(NONE),
         Some(Value::Scalar(text)) if text == "none" => return Some(NONE),
         Some(Value::Scalar(text)) => {
-            let names = keys::children("credentials.*.tokenExchange.clientAuthentication");
-            let hint = exchange.context.hint(text, names.iter().copied());
-            exchange.error(
+            let names = keys::children(PATTERN);
+            let hint = grant.context.hint(text, names.iter().copied());
+            grant.error(
                 KEY,
                 format!("is a single value and not `none`; give a map with one method{hint}"),
             );
@@ -28,19 +42,17 @@ pub(super) fn client_authentication(
         }
         Some(_) => {}
     }
-    let fields = exchange.map(
-        KEY,
-        "credentials.*.tokenExchange.clientAuthentication",
-        EMPTY,
-    )?;
-    match fields.exactly_one(&[
+    let methods = grant.map(KEY, PATTERN, EMPTY)?;
+    match methods.exactly_one(&[
         "none",
         "clientSecretBasic",
         "clientSecretPost",
         "clientAssertion",
+        "privateKeyJwt",
+        "tls",
     ])? {
         "none" => {
-            let none = fields.map(
+            let none = methods.map(
                 "none",
                 "credentials.*.tokenExchange.clientAuthentication.none",
                 EMPTY,
@@ -50,7 +62,7 @@ pub(super) fn client_authentication(
             })
         }
         "clientSecretBasic" => {
-            let basic = fields.map(
+            let basic = methods.map(
                 "clientSecretBasic",
                 "credentials.*.tokenExchange.clientAuthentication.clientSecretBasic",
                 EMPTY,
@@ -62,7 +74,7 @@ pub(super) fn client_authentication(
             })
         }
         "clientSecretPost" => {
-            let post = fields.map(
+            let post = methods.map(
                 "clientSecretPost",
                 "credentials.*.tokenExchange.clientAuthentication.clientSecretPost",
                 EMPTY,
@@ -73,8 +85,8 @@ pub(super) fn client_authentication(
                 client_secret_file,
             })
         }
-        _ => {
-            let assertion = fields.map(
+        "clientAssertion" => {
+            let assertion = methods.map(
                 "clientAssertion",
                 "credentials.*.tokenExchange.clientAuthentication.clientAssertion",
                 EMPTY,
@@ -86,6 +98,73 @@ pub(super) fn client_authentication(
                 subject_token,
             })
         }
+        "privateKeyJwt" => private_key_jwt(&methods, at).map(ClientAuthentication::PrivateKeyJwt),
+        _ => tls(&methods, at).map(ClientAuthentication::Tls),
+    }
+}
+
+fn private_key_jwt(methods: &Fields<'_>, at: At<'_>) -> Option<PrivateKeyJwtParams> {
+    let fields = methods.map(
+        "privateKeyJwt",
+        "credentials.*.tokenExchange.clientAuthentication.privateKeyJwt",
+        EMPTY,
+    )?;
+    let client_id = fields.value("clientId", parse::text);
+    let key_file = fields.value("keyFile", parse::path);
+    let algorithm = optional(&fields, "algorithm", |text| {
+        SigningAlgorithm::named(text).ok_or_else(|| {
+            let names = SigningAlgorithm::ALL.map(SigningAlgorithm::name).join(", ");
+            format!("not an algorithm of a private key; use one of {names}")
+        })
+    });
+    let key_id = optional(&fields, "keyId", parse::text);
+    let certificate_file = optional(&fields, "certificateFile", parse::path);
+    let audience = optional(&fields, "audience", parse::text)
+        .map(|given| given.or_else(|| at.issuer.map(str::to_owned)));
+    Some(PrivateKeyJwtParams {
+        client_id: client_id?,
+        key_file: key_file?,
+        algorithm: algorithm?,
+        key_id: key_id?,
+        certificate_file: certificate_file?,
+        audience: match audience? {
+            Some(audience) => audience,
+            None => at.token_endpoint?.as_str().to_owned(),
+        },
+    })
+}
+
+fn tls(methods: &Fields<'_>, at: At<'_>) -> Option<TlsClientParams> {
+    let fields = methods.map(
+        "tls",
+        "credentials.*.tokenExchange.clientAuthentication.tls",
+        EMPTY,
+    )?;
+    if at.token_endpoint.is_some_and(|url| url.scheme() != "https") {
+        methods.error(
+            "tls",
+            "the token endpoint is plain http, which shows no certificate; use an https:// one, or another method",
+        );
+    }
+    let client_id = fields.value("clientId", parse::text);
+    let certificate_file = fields.value("certificateFile", parse::path);
+    let key_file = fields.value("keyFile", parse::path);
+    Some(TlsClientParams {
+        client_id: client_id?,
+        certificate_file: certificate_file?,
+        key_file: key_file?,
+    })
+}
+
+/// A value that may be missing: `None` when it is there and wrong.
+fn optional<T>(
+    fields: &Fields<'_>,
+    key: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Option<Option<T>> {
+    match fields.node(key) {
+        None => Some(None),
+        Some(_) => fields.value(key, parse).map(Some),
     }
 }
 

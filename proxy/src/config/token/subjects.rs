@@ -9,7 +9,7 @@ use super::{
     },
     checked_name,
 };
-use crate::token::params::SubjectTokenParams;
+use crate::token::{caller, params::SubjectTokenParams};
 use std::{
     cell::{Cell, RefCell},
     collections::HashSet,
@@ -44,6 +44,13 @@ impl<'a> Subjects<'a> {
         for entry in top.named("subjectTokens").unwrap_or_default() {
             let path = format!("subjectTokens.{}", shown(&entry.key));
             this.declared.push((&entry.key, entry.key_at));
+            if entry.key == caller::NAME {
+                context.problems.error(
+                    entry.key_at,
+                    &path,
+                    "the name of the token of an inbound request's caller, which no file holds; use another name, or name `caller` without declaring it",
+                );
+            }
             let name = checked_name(context, entry, &path);
             let fields = Fields::open(context, &entry.node, path, "subjectTokens.*");
             if let Some(fields) = fields
@@ -96,13 +103,20 @@ impl<'a> Subjects<'a> {
         if self.declared.iter().any(|(n, _)| *n == name) {
             return Some(name.into());
         }
+        if name == caller::NAME {
+            return Some(name.into());
+        }
         if name == POD {
             if self.implicit_pod.is_none() {
                 self.report_pod(fields.at(key), fields.join(key));
             }
             return Some(name.into());
         }
-        let known = self.declared.iter().map(|(n, _)| *n).chain([POD]);
+        let known = self
+            .declared
+            .iter()
+            .map(|(n, _)| *n)
+            .chain([POD, caller::NAME]);
         let hint = self.context.hint(&name, known);
         fields.error(
             key,

@@ -3,11 +3,17 @@
 use super::{
     super::{fields::Fields, parse},
     EMPTY, authority,
-    client_auth::client_authentication,
+    client_auth::{At, client_authentication},
     form::parameters,
     subjects::Subjects,
 };
-use crate::token::params::{ActorTokenParams, TokenExchangeParams};
+use crate::token::{
+    caller,
+    params::{ActorTokenParams, TokenExchangeParams},
+};
+
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 pub(super) fn token_exchange(
     credential: &Fields<'_>,
@@ -16,7 +22,12 @@ pub(super) fn token_exchange(
     let fields = credential.map("tokenExchange", "credentials.*.tokenExchange", EMPTY)?;
     let token_endpoint = fields.value("tokenEndpoint", parse::token_endpoint);
     let subject_token = subjects.named(&fields, "subjectToken");
-    let subject_token_type = fields.value("subjectTokenType", parse::uri);
+    let subject_token_type = match fields.node("subjectTokenType") {
+        Some(_) => fields.value("subjectTokenType", parse::uri),
+        // A projected token is just a JWT; what a caller presents is an access token.
+        None if subject_token.as_deref() == Some(caller::NAME) => Some(ACCESS_TOKEN.to_owned()),
+        None => Some(JWT.to_owned()),
+    };
     let requested_token_type = fields.value("requestedTokenType", parse::uri);
     let audience = fields.list("audience", parse::text);
     let resource = fields.list("resource", parse::resource);
@@ -25,7 +36,12 @@ pub(super) fn token_exchange(
         None => Some(None),
         Some(_) => actor_token(&fields, subjects).map(Some),
     };
-    let client_authentication = client_authentication(&fields, subjects);
+    let issuer = fields.value("issuer", parse::uri);
+    let at = At {
+        token_endpoint: token_endpoint.as_ref(),
+        issuer: issuer.as_deref(),
+    };
+    let client_authentication = client_authentication(&fields, subjects, at);
     let parameters = parameters(&fields);
     let authority = authority(&fields, token_endpoint.as_ref());
     Some(TokenExchangeParams {
@@ -51,8 +67,10 @@ fn actor_token(exchange: &Fields<'_>, subjects: &Subjects<'_>) -> Option<ActorTo
     )?;
     let subject_token = subjects.named(&fields, "subjectToken");
     let token_type = fields.value("tokenType", parse::uri);
+    let require_act = fields.value("requireAct", parse::boolean);
     Some(ActorTokenParams {
         subject_token: subject_token?,
         token_type: token_type?,
+        require_act: require_act?,
     })
 }

@@ -69,7 +69,7 @@ prop_compose! {
             audience,
             resource,
             scope,
-            actor_token: actor.map(|(name, token_type)| ActorTokenParams { subject_token: name.into(), token_type }),
+            actor_token: actor.map(|(name, token_type)| ActorTokenParams { subject_token: name.into(), token_type, require_act: false }),
             client_authentication,
             parameters,
             authority: AuthorityParams::default(),

@@ -1,7 +1,7 @@
 //! What a token request says about how the token will be used: of which type it must be, and, for one that is bound by DPoP (RFC 9449 section 5), the proof of
 //! the key, once more when the authority wants a nonce in it (section 8).
 
-use super::{TokenType, error::ExchangeError};
+use super::{TokenType, error::ExchangeError, wire::Form};
 use crate::{
     net::client::{AuthorityClient, Reply},
     token::{
@@ -13,7 +13,6 @@ use http::{HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 use std::sync::Arc;
 use url::Url;
-use zeroize::Zeroizing;
 
 /// How a token will be used.
 #[derive(Debug, Clone)]
@@ -45,34 +44,33 @@ impl Binding {
         }
     }
 
-    /// Posts a form to the token endpoint, with what the binding needs.
+    /// Posts a form to the token endpoint, with what the binding needs. `request` makes form and headers, once for each time that they are sent.
     ///
     /// # Errors
-    /// When there is no reply, or no proof can be made.
+    /// When there is no reply, no proof can be made, or `request` fails.
     pub async fn post(
         &self,
         client: &AuthorityClient,
         endpoint: &Url,
         path_and_query: &str,
-        mut headers: Vec<(HeaderName, HeaderValue)>,
-        form: Zeroizing<Vec<u8>>,
+        request: impl Fn() -> Result<(Form, Vec<(HeaderName, HeaderValue)>), ExchangeError>,
     ) -> Result<Reply, ExchangeError> {
         let Some(prover) = &self.prover else {
+            let (form, headers) = request()?;
             return client
-                .post_form(path_and_query, &headers, form)
+                .post_form(path_and_query, &headers, form.finish())
                 .await
                 .map_err(|e| ExchangeError::transport(&e));
         };
-        let plain = headers.len();
         let mut again = true;
         loop {
-            headers.truncate(plain);
+            let (form, mut headers) = request()?;
             let proof = prover
                 .proof(&Method::POST, endpoint, None)
                 .ok_or_else(|| ExchangeError::local("dpop_proof"))?;
             headers.push((DPOP, proof));
             let reply = client
-                .post_form(path_and_query, &headers, form.clone())
+                .post_form(path_and_query, &headers, form.finish())
                 .await
                 .map_err(|e| ExchangeError::transport(&e))?;
             let news = prover.note(endpoint, &reply.headers);

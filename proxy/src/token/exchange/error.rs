@@ -7,7 +7,7 @@ mod known;
 pub use fault::{CallerFault, Fault};
 
 use crate::net::client::ClientError;
-use known::{known_aadsts, known_oauth, plain_status};
+use known::{known_aadsts, known_local, known_oauth, plain_status};
 use std::{fmt, time::Duration};
 
 /// How the schedule treats a failure.
@@ -100,19 +100,10 @@ impl ExchangeError {
 
     /// The request could not be built or sent by reason of our own configuration or a bug. `code` is bounded by the callers.
     pub(crate) fn local(code: &'static str) -> Self {
-        let mend = match code {
-            "client_secret_unreadable" => {
-                "the client secret's file cannot be read or is empty; check that it is mounted and readable, and the configured path"
-            }
-            "static_secret_unreadable" => {
-                "the secret's file is not there, cannot be read, is empty, or holds characters that no header may carry; check that it is mounted and readable, and the configured path"
-            }
-            "no_subject_token" => "a subject token that the credential names is not there",
-            _ => "the request could not be built; check tenantId, clientId and authorityHost",
-        };
+        let (class, fault, mend) = known_local(code);
         Self {
-            fault: Fault::Pod,
-            ..Self::plain(code, Class::Permanent, mend)
+            fault,
+            ..Self::plain(code, class, mend)
         }
     }
 
@@ -206,6 +197,13 @@ impl ExchangeError {
     pub(crate) fn at(mut self, status: u16, retry_after: Option<Duration>) -> Self {
         self.status = Some(status);
         self.retry_after = retry_after;
+        self
+    }
+
+    /// The same, said to have happened in one of a grant's several steps.
+    pub(crate) fn in_step(mut self, step: &str) -> Self {
+        let detail = self.detail.as_deref().unwrap_or_default();
+        self.detail = sanitise(&format!("{step}: {detail}"));
         self
     }
 

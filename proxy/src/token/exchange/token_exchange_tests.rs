@@ -4,10 +4,14 @@ use super::*;
 use crate::{
     net::raw_server::{RawServer, reply},
     token::{
-        exchange::error::Class,
+        caller,
+        exchange::error::{CallerFault, Class, Fault},
         file::tests::TestDir,
-        params::{ActorTokenParams, AuthorityParams},
-        subject::{SubjectToken, tests::jwt},
+        params::{ActorTokenParams, AuthorityParams, ClientAuthentication},
+        subject::{
+            SubjectToken,
+            tests::{jwt, jwt_with},
+        },
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -66,6 +70,7 @@ async fn every_parameter_is_sent_repeatable_ones_once_for_each_value() {
     p.actor_token = Some(ActorTokenParams {
         subject_token: "other".into(),
         token_type: ACCESS_TOKEN.into(),
+        require_act: false,
     });
     p.parameters = vec![
         ("connector_id".into(), "k8s".into()),
@@ -233,4 +238,63 @@ async fn errors_of_the_authority_come_through() {
     assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
     assert_eq!(error.class(), Class::Throttled);
     assert_eq!(exchange(p).await.unwrap_err().code(), "http_5xx");
+}
+
+#[tokio::test]
+async fn a_subject_that_lets_another_act_is_not_exchanged() {
+    let server = RawServer::json(OK).await;
+    let mut p = params(&server);
+    p.subject_token = caller::NAME.into();
+    p.actor_token = Some(ActorTokenParams {
+        subject_token: "pod".into(),
+        token_type: JWT.into(),
+        require_act: false,
+    });
+    let exchanger = TokenExchanger::new(p, Clock::system()).unwrap();
+    let exchange = async |may_act: &str| {
+        let caller = jwt_with(&format!(r#""exp":100,"sub":"user","may_act":{may_act}"#));
+        let caller = SubjectToken::parse(caller.as_bytes(), Duration::ZERO).unwrap();
+        let mut tokens: Vec<_> = tokens().iter().cloned().collect();
+        tokens.push((caller::NAME.into(), Arc::new(caller)));
+        exchanger.exchange(&SubjectTokens::new(tokens), None).await
+    };
+    let error = exchange(r#"{"sub":"system:serviceaccount:other:sa"}"#)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "may_act_other");
+    assert_eq!(error.fault(), Fault::Caller(CallerFault::Denied));
+    assert!(error.mend().contains("may_act"));
+    assert!(server.requests().is_empty(), "nothing was asked");
+    exchange(r#"{"sub":"system:serviceaccount:ns:sa"}"#)
+        .await
+        .unwrap();
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_issued_token_names_its_actor_where_that_is_required() {
+    let issued = |act: &str| {
+        let token = jwt_with(&format!(r#""exp":100,"act":{act}"#));
+        OK.replace("\"t\"", &format!("\"{token}\""))
+    };
+    let own = issued(r#"{"sub":"system:serviceaccount:ns:sa"}"#);
+    let other = issued(r#"{"sub":"other","act":{"sub":"system:serviceaccount:ns:sa"}}"#);
+    for (require_act, issued, code) in [
+        (false, OK, None),
+        (false, &*other, None),
+        (true, &*own, None),
+        (true, OK, Some("act_missing")),
+        (true, &*other, Some("act_other")),
+    ] {
+        let body = issued.to_owned();
+        let server = RawServer::start(move |_| reply("200 OK", "", &body)).await;
+        let mut p = params(&server);
+        p.actor_token = Some(ActorTokenParams {
+            subject_token: "other".into(),
+            token_type: JWT.into(),
+            require_act,
+        });
+        let error = exchange(p).await.err().map(|e| e.code());
+        assert_eq!(error, code, "{require_act} {issued}");
+    }
 }

@@ -11,11 +11,14 @@ pub const GRANT_TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-e
 pub const GRANT_CLIENT_CREDENTIALS: &str = "client_credentials";
 /// `grant_type` of RFC 7523 section 2.1.
 pub const GRANT_JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+/// Token type of an identity assertion JWT authorization grant (draft-ietf-oauth-identity-assertion-authz-grant).
+pub const TOKEN_TYPE_ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 /// `client_assertion_type` of RFC 7523 section 2.2.
 pub const CLIENT_ASSERTION_JWT_BEARER: &str =
     "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A form in the making. It may hold secrets, so its buffer is wiped when dropped; growing does not leave copies behind.
+#[derive(Clone)]
 pub struct Form(Zeroizing<String>);
 
 impl Default for Form {
@@ -59,6 +62,14 @@ impl Form {
         values
             .iter()
             .fold(self, |form, value| form.with(name, value))
+    }
+
+    /// With fields of the user's choice, in order.
+    #[must_use]
+    pub fn with_pairs(self, pairs: &[(String, String)]) -> Self {
+        pairs
+            .iter()
+            .fold(self, |form, (name, value)| form.with(name, value))
     }
 
     /// The body, `application/x-www-form-urlencoded`.

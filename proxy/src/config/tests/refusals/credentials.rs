@@ -8,11 +8,11 @@ fn credentials() {
     for (lines, message) in [
         (
             "",
-            "c.yaml:2:4: credentials.a: incomplete; give one of entraClientAssertion, tokenExchange, staticSecret",
+            "c.yaml:2:4: credentials.a: incomplete; give one of entraClientAssertion, tokenExchange, clientCredentials, jwtBearer, identityAssertion, staticSecret",
         ),
         (
             "entraOnBehalfOf: {}",
-            "c.yaml:3:5: credentials.a.entraOnBehalfOf: not supported by this version; use one of exchangeTimeout, entraClientAssertion, tokenExchange, staticSecret, inject, callerCache",
+            "c.yaml:3:5: credentials.a.entraOnBehalfOf: not supported by this version; use one of exchangeTimeout, entraClientAssertion, tokenExchange, clientCredentials, jwtBearer, identityAssertion, staticSecret, inject, callerCache",
         ),
         (
             "entraClientAsertion: {}",
@@ -163,7 +163,7 @@ fn token_exchange() {
         (
             "actorToken: {subjectToken: x}",
             34,
-            "actorToken.subjectToken: no subject token is named `x`; known here: pod",
+            "actorToken.subjectToken: no subject token is named `x`; known here: pod, caller",
         ),
         (
             "parameters: {grant_type: x}",
@@ -188,12 +188,27 @@ fn token_exchange() {
         (
             "clientAuthentication: basic",
             29,
-            "clientAuthentication: is a single value and not `none`; give a map with one method; known here: none, clientSecretBasic, clientSecretPost, clientAssertion",
+            "clientAuthentication: is a single value and not `none`; give a map with one method; known here: none, clientSecretBasic, clientSecretPost, clientAssertion, privateKeyJwt, tls",
         ),
         (
             "clientAuthentication: {privateKeyJwt: {}}",
-            30,
-            "clientAuthentication.privateKeyJwt: not supported by this version; use one of none, clientSecretBasic, clientSecretPost, clientAssertion",
+            45,
+            "clientAuthentication.privateKeyJwt.keyFile: missing; it has no default",
+        ),
+        (
+            "clientAuthentication: {privateKeyJwt: {clientId: a, keyFile: /k, algorithm: HS256}}",
+            83,
+            "clientAuthentication.privateKeyJwt.algorithm: not an algorithm of a private key; use one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512",
+        ),
+        (
+            "clientAuthentication: {tls: {clientId: a, certificateFile: /c}}",
+            35,
+            "clientAuthentication.tls.keyFile: missing; it has no default",
+        ),
+        (
+            "actorToken: {subjectToken: caller, requireAct: maybe}",
+            54,
+            "actorToken.requireAct: neither `true` nor `false`; write one of them",
         ),
         (
             "clientAuthentication: {clientSecretBasic: {clientId: a}}",
@@ -233,4 +248,52 @@ fn token_exchange() {
         "c.yaml:4:22: credentials.a.tokenExchange.tokenEndpoint: plain http off loopback; the subject token would travel in the clear: use https://",
     );
     assert!(with_exchange("clientAuthentication: none").is_ok());
+}
+
+#[test]
+fn grants_at_a_token_endpoint() {
+    for (lines, message) in [
+        (
+            "clientCredentials: {tokenEndpoint: 'https://s.example'}",
+            "c.yaml:3:24: credentials.a.clientCredentials.clientAuthentication: missing or none; the client's credentials are all that this grant goes by: give a method with a secret, a key or an assertion",
+        ),
+        (
+            "clientCredentials: {tokenEndpoint: 'https://s.example', clientAuthentication: {none: {clientId: a}}}",
+            "c.yaml:3:83: credentials.a.clientCredentials.clientAuthentication: missing or none; the client's credentials are all that this grant goes by: give a method with a secret, a key or an assertion",
+        ),
+        (
+            "clientCredentials: {tokenEndpoint: 'http://127.0.0.1/t', clientAuthentication: {tls: {clientId: a, certificateFile: /c, keyFile: /k}}}",
+            "c.yaml:3:90: credentials.a.clientCredentials.clientAuthentication.tls: the token endpoint is plain http, which shows no certificate; use an https:// one, or another method",
+        ),
+        (
+            "jwtBearer: {tokenEndpoint: 'https://s.example', assertion: callr}",
+            "c.yaml:3:64: credentials.a.jwtBearer.assertion: no subject token is named `callr`; did you mean `caller`?",
+        ),
+        (
+            "jwtBearer: {tokenEndpoint: 'https://s.example', parameters: {assertion: x}}",
+            "c.yaml:3:66: credentials.a.jwtBearer.parameters.assertion: a parameter that token exchange or client authentication defines; use the key of its own",
+        ),
+        (
+            "identityAssertion: {}",
+            "c.yaml:3:24: credentials.a.identityAssertion.authorizationServer.issuer: missing; it has no default",
+        ),
+        (
+            "identityAssertion: {authorizationServer: {tokenEndpoint: 'https://s.example', issuer: x}}",
+            "c.yaml:3:91: credentials.a.identityAssertion.authorizationServer.issuer: not an absolute URI; write one such as urn:ietf:params:oauth:token-type:jwt",
+        ),
+        (
+            "identityAssertion: {identityProvider: {tokenEndpoint: 'https://s.example'}}",
+            "c.yaml:3:43: credentials.a.identityAssertion.identityProvider.subjectToken: missing; it has no default",
+        ),
+    ] {
+        let got = with_credential(lines).unwrap_err();
+        assert!(
+            got.lines().any(|l| l == message),
+            "{lines}:\n{got}\nis not\n{message}"
+        );
+    }
+    refused(
+        with_top("subjectTokens: {caller: {file: /t}}"),
+        "c.yaml:1:17: subjectTokens.caller: the name of the token of an inbound request's caller, which no file holds; use another name, or name `caller` without declaring it",
+    );
 }

@@ -1,6 +1,6 @@
 //! What is known about the errors of authorities: for each AADSTS number and OAuth code its class and what the operator should do. A table.
 
-use super::Class;
+use super::{CallerFault, Class, Fault};
 
 /// One known error.
 #[derive(Clone, Copy)]
@@ -12,6 +12,75 @@ pub(super) struct Known {
 
 const fn known(code: &'static str, class: Class, mend: &'static str) -> Known {
     Known { code, class, mend }
+}
+
+/// The class, whose fault it is, and the mend of a failure on our own side, by its code.
+pub(super) fn known_local(code: &str) -> (Class, Fault, &'static str) {
+    use Class::{Permanent, Transient};
+    let (class, mend) = match code {
+        "client_secret_unreadable" => (
+            Permanent,
+            "the client secret's file cannot be read or is empty; check that it is mounted and readable, and the configured path",
+        ),
+        "static_secret_unreadable" => (
+            Permanent,
+            "the secret's file is not there, cannot be read, is empty, or holds characters that no header may carry; check that it is mounted and readable, and the configured path",
+        ),
+        "client_key_unreadable" => (
+            Transient,
+            "the client key's file cannot be read; check that it is mounted and readable, and the configured path",
+        ),
+        "client_key_unusable" => (
+            Transient,
+            "the client key's file holds no private key that can be used; it must be an unencrypted PEM (PKCS#8, PKCS#1 or SEC 1) or, for signing, a private JWK, with an RSA key of 2048 bits or more or an EC key on P-256, P-384 or P-521",
+        ),
+        "client_key_algorithm" => (
+            Transient,
+            "the client key does not fit the algorithm; RS and PS need an RSA key, ES256 one on P-256, ES384 on P-384, ES512 on P-521; check `algorithm`, and the JWK's alg",
+        ),
+        "client_certificate_unreadable" => (
+            Transient,
+            "the client certificate's file cannot be read; check that it is mounted and readable, and the configured path",
+        ),
+        "client_certificate_unusable" => (
+            Transient,
+            "the client certificate's file holds no certificate that can be used; it must be PEM, the client's own certificate first",
+        ),
+        "client_certificate_other_key" => (
+            Transient,
+            "the client certificate is not the client key's; check that both files are of one pair",
+        ),
+        "client_setup" => (
+            Transient,
+            "the TLS client of the token endpoint cannot be set up; check caFile",
+        ),
+        "may_act_other" => (
+            Permanent,
+            "the subject token's may_act claim names another actor than the actor token's subject (RFC 8693 section 4.4), so the exchange was not asked for; let the subject's authorization server name this actor, or use the actor that it names",
+        ),
+        "act_missing" => (
+            Permanent,
+            "the issued token is no JWT with an `act` claim, and `requireAct` wants one; turn delegation on at the authorization server, or take `requireAct` out",
+        ),
+        "act_other" => (
+            Permanent,
+            "the outermost `act` claim of the issued token names another actor than the actor token's subject; check the delegation policy of the authorization server",
+        ),
+        "no_subject_token" => (
+            Permanent,
+            "a subject token that the credential names is not there",
+        ),
+        _ => (
+            Permanent,
+            "the request could not be built; check tenantId, clientId and authorityHost",
+        ),
+    };
+    let fault = match code {
+        // The caller's authorization server said so.
+        "may_act_other" => Fault::Caller(CallerFault::Denied),
+        _ => Fault::Pod,
+    };
+    (class, fault, mend)
 }
 
 const SECRET_FLOW: &str = "the authority expects a client secret; give the application a federated identity credential for this service account instead";
