@@ -156,6 +156,7 @@ fn request_params(routes: usize) -> RequestParams {
             tls: false,
             host: format!("tenant-{i}.localhost"),
             port: 80,
+            unix: None,
             base_path: String::new(),
             http: HttpVersions::Auto,
             ca_file: None,
@@ -194,6 +195,7 @@ fn request_params(routes: usize) -> RequestParams {
         allowed_hosts: vec![],
         allow_remote_peers: false,
         allowed_origins: vec![],
+        inbound: None,
     }
 }
 
@@ -212,7 +214,7 @@ fn table_building(bencher: Bencher<'_, '_>, routes: usize) {
         .bench_local_values(|params| {
             let plan = Prepared::new(params)
                 .unwrap_or_else(fail)
-                .plan(|_| access.clone());
+                .plan(|_| access.clone(), None);
             let first = Table::new(&plan, 0, &metrics, &Table::default());
             Table::new(&plan, 0, &metrics, &first)
         });

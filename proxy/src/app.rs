@@ -2,6 +2,7 @@
 //! requests have threads of their own.
 
 mod harden;
+mod inbound;
 mod metrics;
 pub mod webhook;
 
@@ -10,13 +11,16 @@ use crate::{
     net::tls::TlsError,
     request::{
         access::{Access, CredentialHandle},
-        params::RequestParams,
+        caller::CallerAccess,
+        inbound::Inbound,
+        params::{RequestParams, RouteParams},
         table::{Plan, PlanError, Prepared},
         worker::{Workers, WorkersError},
     },
-    token::{TokenFlow, TokenFlowError, exchange::TokenType},
+    token::{TokenFlow, TokenFlowError, caller::handle::Handles, exchange::TokenType},
 };
-use http::HeaderValue;
+use http::{HeaderValue, header};
+use inbound::{InboundError, InboundSide};
 use metrics::{AppMetrics, Series};
 use sidecar_runtime::{
     admin::Admin,
@@ -32,6 +36,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io,
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -71,6 +76,9 @@ pub enum AppError {
     /// The serving certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// An issuer of callers' tokens could not be set up.
+    #[error(transparent)]
+    Inbound(#[from] InboundError),
     /// A worker failed.
     #[error(transparent)]
     Workers(#[from] WorkersError),
@@ -84,7 +92,11 @@ impl AppError {
     /// something (an address, a thread), 128 plus the signal's number when a second signal cut requests short.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Plan(_) | Self::Token(_) | Self::Telemetry(_) | Self::Tls(_) => 64,
+            Self::Plan(_)
+            | Self::Token(_)
+            | Self::Inbound(_)
+            | Self::Telemetry(_)
+            | Self::Tls(_) => 64,
             Self::Metrics(_) | Self::Workers(WorkersError::Gone) => 70,
             Self::System(_) | Self::Bind(_) | Self::Workers(_) => 71,
             Self::Aborted(Aborted(Signal::Interrupt)) => 130,
@@ -130,11 +142,12 @@ struct App {
     readiness: Readiness,
     metrics: AppMetrics,
     tokens: TokenFlow,
+    inbound: InboundSide,
     workers: Workers,
     heartbeat: Option<sidecar_runtime::liveness::Heartbeat>,
     /// Held, so that the list of what must be ready names the listeners.
     _listening: sidecar_runtime::readiness::Condition,
-    stop_admin: std::sync::Arc<Notify>,
+    stop_admin: Arc<Notify>,
     clock: Clock,
 }
 
@@ -150,7 +163,8 @@ impl App {
             app: metrics,
             token,
             request,
-        } = Series::register(&registry)?;
+            inbound: inbound_metrics,
+        } = Series::register(&registry, &clock)?;
         let listening = readiness.register("listeners");
 
         // All that can fail comes before anything is started.
@@ -172,9 +186,11 @@ impl App {
             readiness.clone(),
             token,
         )?;
-        let plan = plan(prepared, &tokens);
-        let stop_admin = std::sync::Arc::new(Notify::new());
-        let stop = std::sync::Arc::clone(&stop_admin);
+        let mut inbound = InboundSide::new(&clock, &readiness, &inbound_metrics);
+        let side = inbound.apply(&config)?;
+        let plan = plan(prepared, &tokens, inbound.handles(), side);
+        let stop_admin = Arc::new(Notify::new());
+        let stop = Arc::clone(&stop_admin);
         let port = Admin {
             title: "token-sidecar",
             registry,
@@ -203,6 +219,7 @@ impl App {
             readiness,
             metrics,
             tokens,
+            inbound,
             workers,
             heartbeat: Some(heartbeat),
             _listening: listening,
@@ -262,16 +279,22 @@ impl App {
         let bound = self.config.request.listeners.iter().cloned().collect();
         let listeners = bind(&config.request, &bound, self.workers.count())
             .map_err(|e| chain(&e).to_string())?;
+        // All that can fail comes before anything is changed.
+        InboundSide::check(&config).map_err(|e| chain(&e).to_string())?;
         self.tokens
             .apply(config.token.clone())
             .map_err(|e| chain(&e).to_string())?;
-        let plan = plan(prepared, &self.tokens);
+        let side = self
+            .inbound
+            .apply(&config)
+            .map_err(|e| chain(&e).to_string())?;
+        let plan = plan(prepared, &self.tokens, self.inbound.handles(), side);
         self.workers
             .apply(&plan, listeners)
             .await
             .map_err(|e| chain(&e).to_string())?;
         self.metrics
-            .keep_routes(config.request.routes.iter().map(|r| &*r.name));
+            .keep_routes(config.request.all_routes().map(|r| &*r.name));
         for (key, same) in [
             ("admin", config.admin == self.config.admin),
             ("workers", config.workers == self.config.workers),
@@ -305,23 +328,45 @@ impl App {
             ),
         }
         self.tokens.stop();
+        self.inbound.stop();
         self.stop_admin.notify_one();
     }
 }
 
-fn plan(prepared: Prepared, tokens: &TokenFlow) -> Plan {
-    prepared.plan(|credential| {
+fn plan(
+    prepared: Prepared,
+    tokens: &TokenFlow,
+    handles: &Arc<Handles>,
+    side: Option<Arc<Inbound>>,
+) -> Plan {
+    let of_pod = |credential: &str| {
         let (slot, injection, unavailable) = tokens.handle(credential);
         let prover = tokens
             .prover()
             .filter(|_| injection.token_type == TokenType::DPoP);
-        Access::Credential(CredentialHandle {
+        CredentialHandle {
             slot,
             prover: prover.cloned(),
             injection,
             unavailable,
-        })
-    })
+        }
+    };
+    // The workload passes handles on in the field that it gets them in.
+    let header = side
+        .as_ref()
+        .map_or(header::AUTHORIZATION, |s| s.params().handle_header.clone());
+    let access = |route: &RouteParams| match tokens.callers(&route.credential) {
+        Some((cache, injection, unavailable)) => Access::Caller(Box::new(CallerAccess {
+            cache,
+            injection,
+            unavailable,
+            handles: Arc::clone(handles),
+            header: header.clone(),
+            without: route.without_caller.as_deref().map(of_pod),
+        })),
+        None => Access::Credential(of_pod(&route.credential)),
+    };
+    prepared.plan(access, side)
 }
 
 /// Binds what is not bound yet, once for each worker.

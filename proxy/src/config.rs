@@ -7,6 +7,7 @@
 pub mod env;
 mod error;
 mod fields;
+mod inbound;
 mod keys;
 mod overlay;
 mod parse;
@@ -25,7 +26,10 @@ pub use error::{ConfigError, ConfigErrors};
 pub use keys::{Key, Presence};
 pub use reference::{environment_markdown, keys_markdown, reference};
 
-use crate::{request::params::RequestParams, token::params::TokenParams};
+use crate::{
+    request::params::RequestParams,
+    token::{params::TokenParams, verify::params::VerifyParams},
+};
 use error::{Place, Problems};
 use fields::{Context, Fields};
 use sidecar_runtime::{
@@ -42,6 +46,8 @@ pub struct Config {
     pub token: TokenParams,
     /// The request flow's parameters.
     pub request: RequestParams,
+    /// How tokens of the workload's callers are verified; there when `request` has an inbound side.
+    pub verify: Option<VerifyParams>,
     /// Where probes and metrics are served.
     pub admin: ListenAddr,
     /// Worker threads; `None`: one per core that the process may use.
@@ -231,9 +237,11 @@ fn decode(tree: &Node, context: &Context<'_>) -> Option<Config> {
         .map(|c| &*c.name)
         .collect();
     let request = request::decode(&top, admin.as_ref(), &tokens.declared, &for_callers);
+    let (request, verify) = request?;
     Some(Config {
         token: tokens.params,
-        request: request?,
+        request,
+        verify,
         admin: admin?,
         workers,
         log: log?,

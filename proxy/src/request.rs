@@ -10,6 +10,7 @@ pub mod crowd;
 pub mod exchange;
 pub mod guard;
 pub mod handle;
+pub mod inbound;
 pub mod inject;
 pub mod params;
 pub mod respond;

@@ -15,6 +15,7 @@ pub mod schedule;
 pub mod slot;
 pub mod static_secret;
 pub mod subject;
+pub mod verify;
 
 use crate::metrics::token::{CredentialMetrics, TokenMetrics};
 use caller::{

@@ -84,6 +84,7 @@ impl App {
             backend: backend.clone(),
             metrics: metrics.clone(),
             timeout: settings.backend_timeout,
+            caller_header: settings.caller_header.clone(),
         };
         let (hosts, origins) = (
             settings.allowed_hosts.clone(),

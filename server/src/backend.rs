@@ -1,6 +1,7 @@
 //! The backend: the one place that this server calls, over plain HTTP/1.1 on loopback or a Unix socket.
 //!
-//! It sends no credential, follows no redirect, and forwards nothing of a caller's headers but the trace context.
+//! It sends no credential, follows no redirect, and forwards nothing of a caller's headers but the trace context and, when that is asked for, the
+//! handle that stands for the caller.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use hyper_util::{
 };
 use tokio::time::timeout;
 
-use crate::{tools::request::Rendered, trace::TraceContext};
+use crate::{caller::Caller, tools::request::Rendered, trace::TraceContext};
 
 mod connect;
 mod url;
@@ -72,11 +73,12 @@ impl Backend {
         &self,
         rendered: Rendered,
         trace: &TraceContext,
+        caller: &Caller,
         limit: Duration,
         max_bytes: usize,
     ) -> Result<Answer, BackendError> {
         let request = self
-            .request(rendered, trace)
+            .request(rendered, trace, caller)
             .ok_or(BackendError::Unreachable)?;
         let exchange = async {
             let response = self.begin(request).await?;
@@ -114,7 +116,7 @@ impl Backend {
             body: None,
         };
         let request = self
-            .request(probe, &TraceContext::default())
+            .request(probe, &TraceContext::default(), &Caller::default())
             .ok_or(BackendError::Unreachable)?;
         let response = timeout(limit, self.begin(request))
             .await
@@ -136,7 +138,12 @@ impl Backend {
     }
 
     /// `None` only if the target is no URI, which rendering rules out.
-    fn request(&self, rendered: Rendered, trace: &TraceContext) -> Option<Request<Full<Bytes>>> {
+    fn request(
+        &self,
+        rendered: Rendered,
+        trace: &TraceContext,
+        caller: &Caller,
+    ) -> Option<Request<Full<Bytes>>> {
         let uri = self.url.join(&rendered.target)?;
         let mut request = Request::new(Full::default());
         let headers = request.headers_mut();
@@ -155,6 +162,7 @@ impl Backend {
         );
         headers.extend(rendered.headers);
         trace.add_to(headers);
+        caller.add_to(headers);
         if let Some(body) = rendered.body {
             headers.insert(
                 header::CONTENT_TYPE,

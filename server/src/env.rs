@@ -4,6 +4,7 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+use http::HeaderName;
 use sidecar_runtime::telemetry::{LogFormat, check_level};
 
 use crate::{
@@ -39,6 +40,19 @@ pub const READINESS_CHECK_BACKEND: Variable = Variable {
     name: "READINESS_CHECK_BACKEND",
     default: "false",
     help: "true: /readyz asks the backend too (HEAD /, at most 2 s, cached for 5 s)",
+};
+/// Whether calls are made on behalf of the caller.
+pub const FORWARD_CALLER: Variable = Variable {
+    name: "FORWARD_CALLER",
+    default: "false",
+    help: "true: the handle that the sidecar in front puts in the place of a caller's token goes with the tool's request; \
+           never a token",
+};
+/// Where the handle is.
+pub const CALLER_HEADER: Variable = Variable {
+    name: "CALLER_HEADER",
+    default: "authorization",
+    help: "the header that carries the handle, as the sidecar's inbound.handleHeader says",
 };
 /// How much is logged.
 pub const LOG_LEVEL: Variable = Variable {
@@ -97,7 +111,7 @@ pub const SHUTDOWN_DEADLINE: Variable = Variable {
 };
 
 /// Every variable.
-pub const VARIABLES: [Variable; 12] = [
+pub const VARIABLES: [Variable; 14] = [
     BACKEND_API_URL,
     BACKEND_API_TIMEOUT,
     READINESS_CHECK_BACKEND,
@@ -106,6 +120,8 @@ pub const VARIABLES: [Variable; 12] = [
     PORT,
     ALLOWED_HOSTS,
     ALLOWED_ORIGINS,
+    FORWARD_CALLER,
+    CALLER_HEADER,
     LOG_LEVEL,
     LOG_FORMAT,
     SHUTDOWN_DELAY,
@@ -131,6 +147,8 @@ pub struct Settings {
     pub allowed_hosts: AllowedHosts,
     /// See [`ALLOWED_ORIGINS`].
     pub allowed_origins: AllowedOrigins,
+    /// See [`FORWARD_CALLER`] and [`CALLER_HEADER`]; `None`: calls are made on nobody's behalf.
+    pub caller_header: Option<HeaderName>,
     /// See [`LOG_LEVEL`].
     pub log_level: String,
     /// See [`LOG_FORMAT`].
@@ -161,6 +179,11 @@ impl Settings {
         let allowed_hosts = reader.check(&ALLOWED_HOSTS, AllowedHosts::parse(&hosts));
         let origins = reader.get(&ALLOWED_ORIGINS).unwrap_or_default();
         let allowed_origins = reader.check(&ALLOWED_ORIGINS, AllowedOrigins::parse(&origins));
+        let forward_caller = reader.flag(&FORWARD_CALLER);
+        let caller_header: Option<HeaderName> = reader.parse(
+            &CALLER_HEADER,
+            "must be a header name, such as authorization",
+        );
         let log_level = reader.get_or_default(&LOG_LEVEL);
         let log_level = reader.check(&LOG_LEVEL, check_level(&log_level).map(|()| log_level));
         let log_format = reader.get_or_default(&LOG_FORMAT);
@@ -177,6 +200,11 @@ impl Settings {
                 port: port?,
                 allowed_hosts: allowed_hosts?,
                 allowed_origins: allowed_origins?,
+                caller_header: if forward_caller? {
+                    Some(caller_header?)
+                } else {
+                    None
+                },
                 log_level: log_level?,
                 log_format: log_format?,
                 shutdown_delay: shutdown_delay?,

@@ -6,6 +6,7 @@
 
 mod app;
 mod backend;
+mod caller;
 pub mod cli;
 pub mod env;
 mod guard;

@@ -6,7 +6,8 @@ use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
+    HeaderMap, HeaderName, Method, Request, Response, StatusCode, header::CONTENT_TYPE,
+    request::Parts,
 };
 use http_body_util::Full;
 use rmcp::{
@@ -25,6 +26,7 @@ use rmcp::{
 use serde_json::json;
 
 use crate::{
+    caller::Caller,
     guard::{AllowedHosts, AllowedOrigins},
     jsonrpc::{self, RpcError},
     respond::{self, Body},
@@ -42,6 +44,7 @@ const LIST_FRESH_MS: u64 = 60_000;
 #[derive(Clone)]
 pub(crate) struct Mcp {
     service: StreamableHttpService<Handler, NeverSessionManager>,
+    caller_header: Option<HeaderName>,
 }
 
 impl Mcp {
@@ -65,6 +68,7 @@ impl Mcp {
         } else {
             config.with_allowed_hosts(hosts.entries())
         };
+        let caller_header = toolbox.caller_header.clone();
         let handler = Handler {
             tools: toolbox.catalog.tools().iter().map(listed).collect(),
             toolbox,
@@ -76,20 +80,27 @@ impl Mcp {
                 Arc::new(NeverSessionManager::default()),
                 config,
             ),
+            caller_header,
         }
     }
 
     /// Answers a request whose body has been read.
-    pub(crate) async fn respond(&self, parts: Parts, body: Bytes) -> Response<Body> {
+    pub(crate) async fn respond(&self, mut parts: Parts, body: Bytes) -> Response<Body> {
         if parts.method == Method::POST
             && is_json(&parts.headers)
             && let Err(error) = check(&body)
         {
             return respond::json(StatusCode::BAD_REQUEST, &error.to_json());
         }
-        self.service
+        let caller = Caller::of(self.caller_header.as_ref(), &parts.headers);
+        // The library hands the request's parts to whoever handles the call.
+        parts.extensions.insert(caller.clone());
+        let mut response = self
+            .service
             .handle(Request::from_parts(parts, Full::new(body)))
-            .await
+            .await;
+        caller.mark(response.headers_mut());
+        response
     }
 }
 
@@ -181,17 +192,19 @@ impl ServerHandler for Handler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let headers = context
-            .extensions
-            .get::<Parts>()
-            .map(|parts| &parts.headers);
+        let parts = context.extensions.get::<Parts>();
+        let headers = parts.map(|parts| &parts.headers);
+        let caller = parts
+            .and_then(|parts| parts.extensions.get::<Caller>())
+            .cloned()
+            .unwrap_or_default();
         let meta = request.meta.as_ref().unwrap_or(&context.meta);
         let trace = TraceContext::of(Some(meta), headers);
         let arguments = request.arguments.unwrap_or_default();
         tokio::select! {
             // A client that goes away (or cancels) ends the call to the backend too.
             () = context.ct.cancelled() => Err(ErrorData::internal_error("the call was cancelled", None)),
-            called = self.toolbox.call(&request.name, arguments, &trace) => match called {
+            called = self.toolbox.call(&request.name, arguments, &trace, &caller) => match called {
                 Ok(called) => Ok(result(called).with_meta(server_info(&context)).into()),
                 Err(unknown) => Err(ErrorData::invalid_params(unknown.to_string(), None)),
             },

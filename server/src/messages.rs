@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::LIN
 use serde_json::{Value, json};
 
 use crate::{
+    caller::Caller,
     jsonrpc::{self, INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError},
     respond::{self, Body},
     tools::call::Toolbox,
@@ -27,8 +28,9 @@ pub(crate) async fn respond(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Response<Body> {
+    let caller = Caller::of(toolbox.caller_header.as_ref(), headers);
     let answer = match jsonrpc::parse(body) {
-        Ok(message) => dispatch(toolbox, headers, &message).await,
+        Ok(message) => dispatch(toolbox, headers, &message, &caller).await,
         Err(error) => Err(error),
     };
     let mut response = match answer {
@@ -43,6 +45,7 @@ pub(crate) async fn respond(
         }
     };
     mark(&mut response);
+    caller.mark(response.headers_mut());
     response
 }
 
@@ -56,6 +59,7 @@ async fn dispatch(
     toolbox: &Toolbox,
     headers: &HeaderMap,
     message: &Message,
+    caller: &Caller,
 ) -> Result<Option<Value>, RpcError> {
     let Some(id) = &message.id else {
         return Ok(None);
@@ -67,7 +71,9 @@ async fn dispatch(
         "tools/call" => {
             let call = message.tool_call()?;
             let trace = TraceContext::of(message.meta(), Some(headers));
-            let result = toolbox.call(&call.name, call.arguments, &trace).await;
+            let result = toolbox
+                .call(&call.name, call.arguments, &trace, caller)
+                .await;
             result
                 .map_err(|error| RpcError::new(id.clone(), INVALID_PARAMS, error.to_string()))?
                 .to_json()

@@ -18,6 +18,10 @@ mod grants_id_jag;
 #[cfg(test)]
 mod harness_itself;
 #[cfg(test)]
+mod inbound;
+#[cfg(test)]
+mod inbound_lab;
+#[cfg(test)]
 mod injection;
 #[cfg(test)]
 mod interop;

@@ -9,6 +9,7 @@
 
 pub mod authority;
 pub mod body;
+pub mod caller_issuer;
 pub mod certs;
 pub mod client;
 pub mod client_key;
@@ -27,6 +28,7 @@ pub mod temp;
 pub mod upstream;
 pub mod volume;
 pub mod wait;
+pub mod workload;
 
 /// Anything that can go wrong while a part of the harness is set up or asked.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -1,6 +1,9 @@
 //! The series that belong to no flow (build, configuration, process), and the registration of all of them.
 
-use crate::metrics::{admission::AdmissionMetrics, request::RequestMetrics, token::TokenMetrics};
+use crate::metrics::{
+    admission::AdmissionMetrics, inbound::InboundMetrics, request::RequestMetrics,
+    token::TokenMetrics,
+};
 use prometheus::{
     Gauge, IntCounterVec, IntGaugeVec, Opts, Registry, process_collector::ProcessCollector,
 };
@@ -14,6 +17,8 @@ pub(super) struct Series {
     pub(super) token: TokenMetrics,
     /// Of the request flow.
     pub(super) request: RequestMetrics,
+    /// Of the inbound side.
+    pub(super) inbound: InboundMetrics,
 }
 
 /// The series that belong to no flow.
@@ -28,9 +33,10 @@ impl Series {
     ///
     /// # Errors
     /// When a series is registered already.
-    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn register(registry: &Registry, clock: &Clock) -> prometheus::Result<Self> {
         let token = TokenMetrics::register(registry)?;
         let request = RequestMetrics::register(registry)?;
+        let inbound = InboundMetrics::register(registry, clock.clone())?;
         let reloads = IntCounterVec::new(
             Opts::new(
                 "token_sidecar_config_reloads_total",
@@ -56,6 +62,7 @@ impl Series {
             },
             token,
             request,
+            inbound,
         })
     }
 }
@@ -209,7 +216,7 @@ mod tests {
     #[test]
     fn the_reference_is_what_is_registered() {
         let registry = Registry::new();
-        let all = Series::register(&registry).unwrap();
+        let all = Series::register(&registry, &Clock::system()).unwrap();
         let subject = all.token.subject_token("pod");
         subject.rotated(Duration::from_secs(1));
         subject.failed("empty");
@@ -223,6 +230,8 @@ mod tests {
         let _cache = all.token.caller_cache("orders");
         let _shard = all.request.shard(&"r".into(), 0);
         all.request.rejected("no_route");
+        let issuer = all.inbound.issuer(&"https://issuer.example".into());
+        issuer.fetched();
         assert_eq!(shown(&registry), told(SERIES));
     }
 

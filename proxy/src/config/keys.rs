@@ -166,6 +166,41 @@ pub(super) const KEYS: &[Key] = &[
     key("routes[].upgrades", "boolean", Default("true"), "Forwards upgrades (WebSocket)."),
     key("routes[].stripRequestHeaders", "list of header names", Optional, "Removed from requests, beside those always removed."),
     key("routes[].stripResponseHeaders", "list of header names", Optional, "Removed from responses, beside those always removed."),
+    key("inbound.listen", "address", Required, "Where callers of the workload are served; may be off loopback. Without `inbound`, there is no such listener."),
+    key("inbound.upstream", "URL", Required, "The workload: `http://` on loopback, or `unix:/PATH`."),
+    key("inbound.resource", "URL", Required, "The workload as its callers know it (RFC 9728): the `resource` of its metadata."),
+    key("inbound.audience", "list of text", Optional, "Audiences of which a token must name one. Without it: `resource`."),
+    key("inbound.issuers[].issuer", "issuer", Required, "An issuer whose tokens are accepted, exactly as their `iss` is."),
+    key("inbound.issuers[].jwksUri", "URL", Optional, "Its keys. Without it, they are found through its metadata (`/.well-known/openid-configuration`, then RFC 8414)."),
+    key("inbound.issuers[].caFile", "path", Optional, "PEM file of further roots to trust at the issuer."),
+    key("inbound.issuers[].audience", "list of text", Optional, "In the place of `inbound.audience`, for this issuer's tokens."),
+    key("inbound.issuers[].algorithms", "list of algorithms", Optional, "Of `RS256`, `PS256`, `ES256`, `ES384`, `EdDSA`, those that are accepted. Without it: all."),
+    key("inbound.issuers[].typ", "text", Optional, "The `typ` that tokens must have, such as `at+jwt` (RFC 9068). Without it: `JWT`, `at+jwt` or none."),
+    key("inbound.requiredScopes", "list of scopes", Optional, "Scopes that every token must have, in `scope`, `scp` or `roles`."),
+    key("inbound.requiredClaims.*", "text or list of text", Optional, "A claim that every token must have, with this value or one of these."),
+    key("inbound.scopesSupported", "list of scopes", Optional, "Further `scopes_supported` of the metadata."),
+    key("inbound.leeway", "duration", Default("30s"), "How far ahead an issuer's clock may be, for `nbf` (at most 5m). `exp` has none."),
+    key("inbound.handleHeader", "header name", Default("authorization"), "The field that carries the handle to the workload: `Authorization` behind `Bearer `, others plain."),
+    key("inbound.handleGrace", "duration", Default("30s"), "How long a handle outlives its request (at most 10m); never its token."),
+    key("inbound.maxHandles", "number", Default("65536"), "Handles at once; more requests are answered 503."),
+    key("inbound.maxVerifiedTokens", "number", Default("10000"), "Verified tokens remembered, so that a caller's next request costs no signature check."),
+    key("inbound.keyWait", "duration", Default("2s"), "How long a request may wait for an issuer's keys (at most 1m)."),
+    key("inbound.keys.refreshInterval", "duration", Default("15m"), "Between two fetches of an issuer's keys."),
+    key("inbound.keys.cooldown", "duration", Default("10s"), "A token with an unknown key causes a fetch, but not so soon after the last one."),
+    key("inbound.keys.maxStale", "duration", Default("24h"), "How long keys are used when the issuer cannot be reached."),
+    key("inbound.keys.timeout", "duration", Default("10s"), "The longest that one fetch may take."),
+    key("inbound.publicPaths", "list of paths", Optional, "Whole paths that need no token, for GET and HEAD. Without it: `/health`, `/healthz`, `/livez`, `/readyz`, `/startupz`."),
+    key("inbound.allowedHosts", "list of hosts", Optional, "Further `Host` names to accept, without port, beside the resource's and those of loopback."),
+    key("inbound.allowedOrigins", "list of origins", Optional, "`Origin` values to let through. Every other request that carries one is refused."),
+    key("inbound.corsPreflights", "rule", Default("forward"), "Preflights of allowed origins, which carry no token: `forward` to the workload, or `answer` here, together with CORS for all answers."),
+    key("inbound.forwardCookies", "boolean", Default("false"), "Lets `Cookie` through to the workload."),
+    key("inbound.stripRequestHeaders", "list of header names", Optional, "Removed from requests, beside those always removed."),
+    key("inbound.stripResponseHeaders", "list of header names", Optional, "Removed from responses, beside those always removed."),
+    key("inbound.maxRequestBody", "size", Optional, "Larger request bodies are answered 413. Without it: no limit."),
+    key("inbound.upgrades", "boolean", Default("true"), "Forwards upgrades (WebSocket)."),
+    key("inbound.timeouts.connect", "duration", Default("5s"), "To the workload."),
+    key("inbound.timeouts.responseHeader", "duration", Default("60s"), "From the request's last byte to the response's header."),
+    key("inbound.timeouts.idle", "duration", Default("5m"), "Without a byte of a body, either way. There is no total timeout."),
 ];
 
 /// Features that other tools or later versions know, with where they would stand: worth a better answer than "unknown".
@@ -244,7 +279,8 @@ mod tests {
                 "limits",
                 "subjectTokens",
                 "credentials",
-                "routes"
+                "routes",
+                "inbound"
             ]
         );
     }

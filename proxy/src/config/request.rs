@@ -3,7 +3,7 @@
 use super::{
     error::Place,
     fields::{Context, Fields, shown},
-    parse,
+    inbound, parse,
     tree::{Node, Value},
 };
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     request::params::{
         HttpVersions, Limits, RequestParams, RouteParams, UpstreamParams, UpstreamTimeouts,
     },
+    token::verify::params::VerifyParams,
 };
 use http::Method;
 use sidecar_runtime::listener::ListenAddr;
@@ -25,16 +26,13 @@ const EMPTY: &Node = &Node {
     value: Value::Null,
 };
 
-/// Whether callers can come at all.
-const INBOUND: bool = false;
-
-/// Reads everything about requests. `credentials`: the declared ones with their places.
+/// Reads everything about requests, and with it how tokens of callers are verified. `credentials`: the declared ones with their places.
 pub(super) fn decode(
     top: &Fields<'_>,
     admin: Option<&ListenAddr>,
     credentials: &[(&str, Place)],
     for_callers: &HashSet<&str>,
-) -> Option<RequestParams> {
+) -> Option<(RequestParams, Option<VerifyParams>)> {
     let default_listen = top.value("listen", parse::listen);
     let non_loopback = top.value("allowNonLoopbackListeners", parse::boolean);
     let allowed_hosts = top.list("allowedHosts", parse::host);
@@ -42,10 +40,10 @@ pub(super) fn decode(
     let limits = limits(top);
 
     let nodes = top.items("routes")?;
-    if nodes.is_empty() {
+    if nodes.is_empty() && top.node("inbound").is_none() {
         top.error("routes", "no route, so nothing would be served; add one with `name`, `upstream` and `credential`");
     }
-    let mut seen = Seen::new(credentials, for_callers, INBOUND);
+    let mut seen = Seen::new(credentials, for_callers, top.node("inbound").is_some());
     let mut listeners = Listeners::new(top.context, admin, non_loopback.unwrap_or(true));
     let mut routes = Vec::with_capacity(nodes.len());
     for (i, node) in nodes.iter().enumerate() {
@@ -68,14 +66,19 @@ pub(super) fn decode(
         }
     }
     seen.warn_of_unused(top.context);
-    Some(RequestParams {
+    let (inbound, verify) = inbound::decode(top, &mut listeners)?
+        .map(|i| (i.side, i.verify))
+        .unzip();
+    let params = RequestParams {
         listeners: listeners.finish(),
         routes,
         limits: limits?,
         allowed_hosts: allowed_hosts?,
         allow_remote_peers: non_loopback?,
         allowed_origins: allowed_origins?,
-    })
+        inbound,
+    };
+    Some((params, verify))
 }
 
 fn limits(top: &Fields<'_>) -> Option<Limits> {
@@ -217,6 +220,7 @@ fn upstream(route: &Fields<'_>) -> Option<UpstreamParams> {
         tls: url.tls,
         host: url.host,
         port: url.port,
+        unix: None,
         base_path: url.base_path,
         http: http?,
         ca_file,
@@ -271,6 +275,9 @@ impl<'c> Seen<'c> {
     }
 
     fn name(&mut self, route: &Fields<'_>, name: &str) {
+        if name == inbound::NAME {
+            route.error("name", "is what the inbound side is called in metrics and logs; give the route another name");
+        }
         match self.names.entry(name.to_owned()) {
             hash_map::Entry::Occupied(first) => {
                 route.error(
@@ -377,7 +384,7 @@ impl<'c> Seen<'c> {
 }
 
 /// The listeners that routes are served on, the default one first, each once.
-struct Listeners<'a> {
+pub(super) struct Listeners<'a> {
     context: &'a Context<'a>,
     admin: Option<&'a ListenAddr>,
     non_loopback: bool,
@@ -412,6 +419,23 @@ impl<'a> Listeners<'a> {
         address
     }
 
+    /// The listener for callers of the workload, who bring credentials of their own: it may be anywhere, and no route may be served there.
+    pub(super) fn add_inbound(
+        &mut self,
+        address: ListenAddr,
+        at: Place,
+        path: String,
+    ) -> ListenAddr {
+        if self.known.insert(address.clone()) {
+            self.check_place(&address, at, path);
+            self.others.push(address.clone());
+        } else {
+            let message = "is a listener of routes; whoever reaches it would use the pod's identity: choose another port";
+            self.context.problems.error(at, path, message);
+        }
+        address
+    }
+
     fn check(&self, address: &ListenAddr, at: Place, path: String) {
         if let ListenAddr::Tcp(tcp) = address
             && !self.non_loopback
@@ -422,6 +446,11 @@ impl<'a> Listeners<'a> {
             self.context.problems.error(at, path, message);
             return;
         }
+        self.check_place(address, at, path);
+    }
+
+    /// Reports an address that another listener has.
+    fn check_place(&self, address: &ListenAddr, at: Place, path: String) {
         if self.admin.is_some_and(|admin| collide(admin, address)) {
             let message = format!(
                 "takes the admin listener's place ({}); choose another port",

@@ -125,7 +125,7 @@ const EMPTY: &Node = &Node {
 };
 
 /// How the authority at `url` is reached and trusted.
-fn authority(fields: &Fields<'_>, url: Option<&Url>) -> Option<AuthorityParams> {
+pub(super) fn authority(fields: &Fields<'_>, url: Option<&Url>) -> Option<AuthorityParams> {
     let ca_file = fields.value("caFile", parse::path);
     let proxy = proxy(fields.context, url?)?;
     Some(AuthorityParams { ca_file, proxy })

@@ -128,6 +128,26 @@ pub const SERIES: &[Row] = &[
         &["version", "revision"],
         "1; the labels say what is running.",
     ),
+    (
+        "inbound_verifications_total",
+        &["issuer", "result"],
+        "Tokens of callers by issuer and result: verified, seen (verified before), or why it was refused.",
+    ),
+    (
+        "inbound_handles",
+        &[],
+        "Handles that stand for callers' tokens, those in their grace included.",
+    ),
+    (
+        "jwks_refreshes_total",
+        &["issuer", "result"],
+        "Fetches of an issuer's keys by result: success, or what went wrong.",
+    ),
+    (
+        "jwks_refreshed_timestamp_seconds",
+        &["issuer"],
+        "When the issuer's keys were last fetched, in seconds since the epoch.",
+    ),
 ];
 
 /// Every series of the admission webhook but `process_*`.

@@ -250,6 +250,7 @@ impl AuthorityClient {
             target: Target {
                 guard: Guard::for_host(&host, plain),
                 port: endpoint.port_or_known_default().ok_or_else(bad)?,
+                unix: None,
                 host,
                 tls,
             },

@@ -6,6 +6,7 @@ use rustls_pki_types::ServerName;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -13,7 +14,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -28,6 +29,8 @@ pub struct Target {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// The Unix socket to connect to in their place; then there is no TLS.
+    pub unix: Option<PathBuf>,
     /// TLS, if any.
     pub tls: Option<TlsTarget>,
     /// Which addresses are allowed.
@@ -126,6 +129,16 @@ impl DialError {
 /// # Errors
 /// [`DialError`]; of several addresses, the last failure.
 pub async fn dial(target: &Target) -> Result<Stream, DialError> {
+    if let Some(path) = &target.unix {
+        return match UnixStream::connect(path).await {
+            Ok(stream) => Ok(Stream::Unix(stream)),
+            Err(source) => Err(DialError::Connect {
+                host: path.display().to_string(),
+                port: target.port,
+                source,
+            }),
+        };
+    }
     let stream = connect(target).await?;
     let stream = Stream::Plain(Tcp(stream));
     match &target.tls {
@@ -155,7 +168,7 @@ pub async fn tls_over(
             .connect(name, stream)
             .await
             .map(|s| Stream::TlsInTls(Box::new(s))),
-        Stream::TlsInTls(_) => Err(io::ErrorKind::Unsupported.into()),
+        Stream::TlsInTls(_) | Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
     };
     result.map_err(|source| DialError::Tls {
         host: host.into(),
@@ -236,13 +249,15 @@ pub enum Stream {
     Tls(Box<TlsStream<Tcp>>),
     /// TLS through the tunnel of a proxy that is itself spoken to over TLS.
     TlsInTls(Box<TlsStream<Box<TlsStream<Tcp>>>>),
+    /// A Unix socket.
+    Unix(UnixStream),
 }
 
 impl Stream {
     /// Whether ALPN settled on HTTP/2.
     pub fn alpn_h2(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Unix(_) => false,
             Self::Tls(s) => s.get_ref().1.alpn_protocol() == Some(b"h2"),
             Self::TlsInTls(s) => s.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
@@ -259,6 +274,7 @@ impl AsyncRead for Stream {
             Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
             Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
+            Self::Unix(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }
@@ -273,6 +289,7 @@ impl AsyncWrite for Stream {
             Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
             Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
+            Self::Unix(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -280,6 +297,7 @@ impl AsyncWrite for Stream {
             Self::Plain(s) => Pin::new(s).poll_flush(cx),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_flush(cx),
             Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_flush(cx),
+            Self::Unix(s) => Pin::new(s).poll_flush(cx),
         }
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -287,6 +305,7 @@ impl AsyncWrite for Stream {
             Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
             Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+            Self::Unix(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
     fn poll_write_vectored(
@@ -298,6 +317,7 @@ impl AsyncWrite for Stream {
             Self::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_write_vectored(cx, bufs),
             Self::TlsInTls(s) => Pin::new(s.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         }
     }
     fn is_write_vectored(&self) -> bool {
@@ -305,6 +325,7 @@ impl AsyncWrite for Stream {
             Self::Plain(s) => s.is_write_vectored(),
             Self::Tls(s) => s.is_write_vectored(),
             Self::TlsInTls(s) => s.is_write_vectored(),
+            Self::Unix(s) => s.is_write_vectored(),
         }
     }
 }

@@ -207,6 +207,7 @@ impl Proxy {
             target: Target {
                 host: host.to_owned(),
                 port: url.port_or_known_default().ok_or(ProxySetupError::NoHost)?,
+                unix: None,
                 tls,
                 // Named by whoever runs the pod; often beside us.
                 guard: Guard::LoopbackToo,

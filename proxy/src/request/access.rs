@@ -3,6 +3,7 @@
 
 use super::{
     caller::{CallerAccess, CallerGrant},
+    inbound::{HandleGrant, Inbound},
     respond::Problem,
 };
 use crate::token::{
@@ -10,7 +11,7 @@ use crate::token::{
     injection::Injection,
     slot::{Injectable, Rejection, Slot},
 };
-use http::{HeaderMap, request::Parts};
+use http::{HeaderMap, HeaderValue, request::Parts};
 use prometheus::IntCounter;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -35,6 +36,8 @@ pub enum Access {
     Credential(CredentialHandle),
     /// Each its caller's.
     Caller(Box<CallerAccess>),
+    /// A handle each, towards the workload.
+    Inbound(Arc<Inbound>),
 }
 
 impl Access {
@@ -42,10 +45,20 @@ impl Access {
     ///
     /// # Errors
     /// The answer to give instead: nothing leaves.
-    pub fn admit(&self, parts: &Parts) -> Result<Grant<'_>, Problem> {
+    pub async fn admit(&self, parts: &mut Parts) -> Result<Grant<'_>, Problem> {
         match self {
             Self::Credential(handle) => Ok(Grant::Slot(handle)),
             Self::Caller(access) => access.admit(parts),
+            // Apart, so that requests of the workload do not carry its state.
+            Self::Inbound(inbound) => Box::pin(inbound.admit(parts)).await,
+        }
+    }
+
+    /// The inbound side, when it is that.
+    pub fn inbound(&self) -> Option<&Arc<Inbound>> {
+        match self {
+            Self::Inbound(inbound) => Some(inbound),
+            Self::Credential(_) | Self::Caller(_) => None,
         }
     }
 }
@@ -56,6 +69,10 @@ pub enum Grant<'a> {
     Slot(&'a CredentialHandle),
     /// What was issued for its caller.
     Caller(CallerGrant<'a>),
+    /// A handle that stands for the caller's token.
+    Handle(HandleGrant<'a>),
+    /// None: a probe of the workload.
+    Nothing,
 }
 
 impl Grant<'_> {
@@ -68,6 +85,13 @@ impl Grant<'_> {
             Self::Slot(handle) => handle,
             // Apart, so that other requests do not carry its state.
             Self::Caller(grant) => return Box::pin(grant.token(now, wait)).await,
+            Self::Handle(handle) => return Ok(handle.injectable().clone()),
+            Self::Nothing => {
+                return Ok(Injectable {
+                    header: HeaderValue::from_static(""),
+                    serial: 0,
+                });
+            }
         };
         if let Some(token) = handle.slot.load(now) {
             return Ok(token);
@@ -83,11 +107,12 @@ impl Grant<'_> {
         })
     }
 
-    /// An upstream answered 401 to this token; see [`Slot::reject`].
+    /// An upstream answered 401 to this token; see [`Slot::reject`]. What was not issued cannot be replaced.
     pub fn reject(&self, token: &Injectable, claims: Option<&str>) -> Rejection {
         match self {
             Self::Slot(handle) => handle.slot.reject(token.serial, claims),
             Self::Caller(grant) => grant.reject(token, claims),
+            Self::Handle(_) | Self::Nothing => Rejection::HeldOff,
         }
     }
 
@@ -107,6 +132,7 @@ impl Grant<'_> {
                 .await
                 .ok_or(None),
             Self::Caller(grant) => Box::pin(grant.replaced(token, deadline)).await,
+            Self::Handle(_) | Self::Nothing => Err(None),
         }
     }
 
@@ -123,6 +149,8 @@ impl Grant<'_> {
         let injection = match self {
             Self::Slot(handle) => &*handle.injection,
             Self::Caller(grant) => grant.injection(),
+            Self::Handle(handle) => return handle.inject(headers),
+            Self::Nothing => return,
         };
         super::inject::credential(headers, injection, token);
     }

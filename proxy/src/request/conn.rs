@@ -14,7 +14,7 @@ use super::{
     upstream::h2::LocalExecutor,
     worker::{Listening, Worker},
 };
-use crate::metrics::request::RequestMetrics;
+use crate::{metrics::request::RequestMetrics, token::caller::handle::MintedHandle};
 use bytes::Bytes;
 use http::HeaderValue;
 use hyper::{
@@ -97,6 +97,8 @@ pub struct InFlight {
     conn: Rc<Conn>,
     route: Rc<Route>,
     started: Instant,
+    /// What the workload may use as long as this lasts.
+    handle: Option<MintedHandle>,
 }
 
 impl InFlight {
@@ -109,7 +111,13 @@ impl InFlight {
             conn: Rc::clone(conn),
             route: Rc::clone(route),
             started,
+            handle: None,
         }
+    }
+
+    /// Keeps the request's handle alive until its response has ended.
+    pub fn hold(&mut self, handle: MintedHandle) {
+        self.handle = Some(handle);
     }
 
     /// The response's body stopped before its end: the workload sees its connection break, and the log says why.

@@ -454,6 +454,9 @@ impl Exchange<'_> {
                 lease,
             };
         }
+        if let Grant::Handle(handle) = &self.grant {
+            handle.note(response.headers());
+        }
         strip::response(response.headers_mut(), &route.strip_response);
         response.extensions_mut().clear();
         // What the upstream spoke is the upstream's business.

@@ -1,10 +1,13 @@
 //! The life of one request: admitted or refused, forwarded, accounted for. Everything it knows of tokens and connections is an [`Exchange`].
 
 use super::{
+    access::Grant,
     body::ResponseBody,
     conn::{Conn, InFlight},
     exchange::{Answer, Exchange},
-    guard, inject,
+    guard,
+    inbound::Inbound,
+    inject,
     respond::Problem,
     route::Matched,
     table::Route,
@@ -12,7 +15,7 @@ use super::{
     upgrade,
 };
 use crate::metrics::request::MethodLabel;
-use http::{HeaderMap, Request, Response, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::{convert::Infallible, rc::Rc, time::Duration};
@@ -42,7 +45,17 @@ pub async fn handle(
         }
     };
     let method = MethodLabel::from(&parts.method);
-    let in_flight = InFlight::begin(&conn, &route, started);
+    let mut in_flight = InFlight::begin(&conn, &route, started);
+    if let Some(inbound) = route.access.inbound()
+        && let Some(response) = inbound.own_answer(&parts)
+    {
+        deadline.arm(REFUSAL_READ);
+        route.shard.count(method, response.status());
+        let mut response = response.map(ResponseBody::full);
+        response.body_mut().count(in_flight);
+        return Ok(response);
+    }
+    let readable = Readable::of(&route, &parts);
     // The caller's half of an upgrade must be taken before the request is taken apart.
     let on_upgrade = (upgrade && route.params.upgrades)
         .then(|| upgrade::requested(&parts))
@@ -53,12 +66,11 @@ pub async fn handle(
                 hyper::upgrade::on(Request::from_parts(parts.clone(), ())),
             )
         });
-    let grant = match route.access.admit(&parts) {
+    let grant = match route.access.admit(&mut parts).await {
         Ok(grant) => grant,
         Err(problem) => {
-            return Ok(give_up(
-                &conn, &deadline, &route, method, in_flight, &problem, http2,
-            ));
+            let response = give_up(&conn, &deadline, &route, method, in_flight, &problem, http2);
+            return Ok(readable.ours(response));
         }
     };
     let exchange = Exchange {
@@ -68,11 +80,24 @@ pub async fn handle(
         deadline: &deadline,
         started,
     };
-    Ok(match exchange.run(&mut parts, body, on_upgrade).await {
+    let mut result = exchange.run(&mut parts, body, on_upgrade).await;
+    if let Err(problem) = &result {
+        exchange.log(problem, parts.headers.get("traceparent"));
+    }
+    if let Grant::Handle(grant) = exchange.grant {
+        if let Ok(Answer::Response(_)) = &result
+            && let Some(inbound) = route.access.inbound()
+            && let Some(problem) = inbound.step_up(&grant)
+        {
+            result = Err(problem);
+        }
+        in_flight.hold(grant.into_handle());
+    }
+    Ok(match result {
         Ok(Answer::Response(mut response)) => {
             route.shard.count(method, response.status());
             response.body_mut().count(in_flight);
-            response
+            readable.theirs(response)
         }
         Ok(Answer::Switched {
             response,
@@ -89,11 +114,43 @@ pub async fn handle(
             }));
             response
         }
-        Err(problem) => {
-            exchange.log(&problem, parts.headers.get("traceparent"));
-            give_up(&conn, &deadline, &route, method, in_flight, &problem, http2)
-        }
+        Err(problem) => readable.ours(give_up(
+            &conn, &deadline, &route, method, in_flight, &problem, http2,
+        )),
     })
+}
+
+/// What makes an answer of the inbound side readable to the web page that asked: its origin, which is an allowed one.
+struct Readable {
+    origin: Option<Box<HeaderValue>>,
+    theirs_too: bool,
+}
+
+impl Readable {
+    fn of(route: &Route, parts: &Parts) -> Self {
+        let inbound = route.access.inbound();
+        Self {
+            origin: inbound
+                .and_then(|_| parts.headers.get(header::ORIGIN))
+                .map(|origin| Box::new(origin.clone())),
+            theirs_too: inbound.is_some_and(|i| i.answers_for_cors()),
+        }
+    }
+
+    fn ours(self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        if let Some(origin) = self.origin {
+            Inbound::readable(response.headers_mut(), *origin);
+        }
+        response
+    }
+
+    fn theirs(self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        if self.theirs_too {
+            self.ours(response)
+        } else {
+            response
+        }
+    }
 }
 
 /// Our own answer to a request that a route took.
@@ -121,16 +178,24 @@ fn admit(conn: &Conn, parts: &Parts) -> Result<(Rc<Route>, bool), Problem> {
     if conn.is_draining() {
         return Err(Problem::draining());
     }
-    if !conn.local_peer && !params.allow_remote_peers {
+    if !conn.local_peer && !table.allows_remote_peers() {
         return Err(Problem::foreign_peer());
     }
     let destination = guard::check(parts, &params.limits)?;
-    if destination.browser {
-        guard::check_origin(&parts.headers, &params.allowed_origins)?;
+    let path = match parts.uri.path() {
+        "" => "/",
+        path => path,
+    };
+    let public = table
+        .inbound
+        .as_ref()
+        .is_some_and(|inbound| inbound.is_public(&parts.method, path));
+    if destination.browser && !public {
+        guard::check_origin(&parts.headers, table.allowed_origins())?;
     }
     let host = &*destination.host;
     let named = table.routes.names_host(host);
-    if !named && !guard::is_own_host(host, &params.allowed_hosts) {
+    if !named && !public && !guard::is_own_host(host, table.allowed_hosts()) {
         // Asked to forward to a place that no route names, a proxy has no route; called by a name that is not ours, it was reached by a trick.
         return Err(if destination.absolute {
             Problem::no_route()
@@ -138,10 +203,6 @@ fn admit(conn: &Conn, parts: &Parts) -> Result<(Rc<Route>, bool), Problem> {
             Problem::foreign_host()
         });
     }
-    let path = match parts.uri.path() {
-        "" => "/",
-        path => path,
-    };
     let (route, scoped, by_prefix) = match table.routes.find(host, path, &parts.method) {
         Matched::Route {
             value,

@@ -1,5 +1,6 @@
 //! What the request flow needs to know, already checked. Built by `config`; no parsing in here.
 
+use super::inbound::params::InboundParams;
 use http::{HeaderName, Method};
 pub use sidecar_runtime::listener::ListenAddr;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -19,6 +20,16 @@ pub struct RequestParams {
     pub allow_remote_peers: bool,
     /// `Origin` values that are let through; every other request that carries one is refused.
     pub allowed_origins: Vec<String>,
+    /// Where callers of the workload are served. Its listener is one of `listeners` and no route's.
+    pub inbound: Option<InboundParams>,
+}
+
+impl RequestParams {
+    /// The routes, the inbound side's included.
+    pub fn all_routes(&self) -> impl Iterator<Item = &RouteParams> {
+        let inbound = self.inbound.as_ref().map(|i| &i.route);
+        self.routes.iter().chain(inbound)
+    }
 }
 
 /// A route: which requests, where to, with which credential.
@@ -65,6 +76,8 @@ pub struct UpstreamParams {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// The Unix socket to connect to in the place of host and port.
+    pub unix: Option<PathBuf>,
     /// Path put before the request's own; no trailing slash; empty for none.
     pub base_path: String,
     /// Which HTTP versions are spoken.

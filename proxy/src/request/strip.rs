@@ -2,6 +2,7 @@
 //! (RFC 9110 section 7.6.1), every credential of the caller's, forwarding headers nobody can vouch for, and configured names.
 //! It removes only; `inject` adds. `Trailer` stays: HTTP/1.1 peers send no trailers that it does not announce.
 
+use crate::token::caller::step_up::MARK;
 use http::{HeaderMap, HeaderName, header};
 
 /// Which way a message goes.
@@ -133,6 +134,8 @@ fn is_doomed(name: &HeaderName, way: Way) -> bool {
         17 => name == "transfer-encoding",
         18 => name == "proxy-authenticate",
         19 => name == "proxy-authorization",
+        // Only the sidecar itself says so to the workload, and what the workload says of it is read before.
+        21 => way == Way::Response && name == MARK,
         _ => {
             way == Way::Request
                 && (name.starts_with("x-forwarded-") || name.starts_with("x-ms-token-"))

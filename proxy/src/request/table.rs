@@ -3,6 +3,7 @@
 
 use super::{
     access::Access,
+    inbound::Inbound,
     params::{ListenAddr, RequestParams, RouteParams, UpstreamParams},
     route::{Matcher, RouteTable},
     upstream::{SetupError, Upstream, UpstreamSetup},
@@ -46,6 +47,7 @@ pub struct PlanError {
 /// A plan that lacks its credentials: all that can fail has been tried.
 pub struct Prepared {
     params: Arc<RequestParams>,
+    /// One for each route; the last is the inbound side's, if there is one.
     setups: Vec<Arc<UpstreamSetup>>,
 }
 
@@ -57,8 +59,8 @@ impl Prepared {
     pub fn new(params: RequestParams) -> Result<Self, PlanError> {
         // Routes to one upstream share its connections.
         let mut known: HashMap<&UpstreamParams, Arc<UpstreamSetup>> = HashMap::new();
-        let mut setups = Vec::with_capacity(params.routes.len());
-        for route in &params.routes {
+        let mut setups = Vec::with_capacity(params.routes.len() + 1);
+        for route in params.all_routes() {
             let setup = match known.entry(&route.upstream) {
                 Entry::Occupied(known) => Arc::clone(known.get()),
                 Entry::Vacant(new) => {
@@ -78,22 +80,39 @@ impl Prepared {
         })
     }
 
-    /// The plan. `credential` gives how requests get the credential of that name, which `config` has checked to exist.
-    pub fn plan(self, mut credential: impl FnMut(&str) -> Access) -> Plan {
-        let routes = self
+    /// The plan. `access` gives how requests of a route get their credential, which `config` has checked to exist; `inbound` is the inbound
+    /// side, which must be there if the parameters have one: without it, its listener answers 404.
+    pub fn plan(
+        self,
+        mut access: impl FnMut(&RouteParams) -> Access,
+        inbound: Option<Arc<Inbound>>,
+    ) -> Plan {
+        let mut setups = self.setups.into_iter();
+        let mut routes: Vec<RoutePlan> = self
             .params
             .routes
             .iter()
-            .zip(self.setups)
+            .zip(setups.by_ref())
             .map(|(route, upstream)| RoutePlan {
                 params: Arc::new(route.clone()),
-                access: credential(&route.credential),
+                access: access(route),
                 upstream,
                 strip_request: route.strip_request_headers.clone().into(),
                 strip_response: route.strip_response_headers.clone().into(),
+            })
+            .collect();
+        if let (Some(inbound), Some(upstream)) = (inbound, setups.next()) {
+            let route = &inbound.params().route;
+            routes.push(RoutePlan {
+                params: Arc::new(route.clone()),
+                strip_request: Inbound::stripped(inbound.params()).into(),
+                strip_response: route.strip_response_headers.clone().into(),
+                access: Access::Inbound(inbound),
+                upstream,
             });
+        }
         Plan {
-            routes: routes.collect(),
+            routes: routes.into(),
             params: self.params,
         }
     }
@@ -146,6 +165,31 @@ pub struct ListenerTable {
     pub routes: RouteTable<Route>,
     /// Limits, allowed hosts and origins.
     pub params: Arc<RequestParams>,
+    /// The inbound side, when the listener is its.
+    pub inbound: Option<Arc<Inbound>>,
+}
+
+impl ListenerTable {
+    /// `Host` names that it is called by.
+    pub fn allowed_hosts(&self) -> &[String] {
+        match &self.inbound {
+            Some(inbound) => &inbound.params().allowed_hosts,
+            None => &self.params.allowed_hosts,
+        }
+    }
+
+    /// `Origin` values that are let through.
+    pub fn allowed_origins(&self) -> &[String] {
+        match &self.inbound {
+            Some(inbound) => &inbound.params().allowed_origins,
+            None => &self.params.allowed_origins,
+        }
+    }
+
+    /// Whether peers off this machine are served: callers of the workload bring a credential of their own, callers of an upstream do not.
+    pub fn allows_remote_peers(&self) -> bool {
+        self.inbound.is_some() || self.params.allow_remote_peers
+    }
 }
 
 /// All of one worker's routes.
@@ -168,6 +212,7 @@ impl Table {
             .collect();
         // By setup: a plan has one for each upstream.
         let mut upstreams: HashMap<*const UpstreamSetup, Rc<Upstream>> = HashMap::new();
+        let mut inbound: HashMap<ListenAddr, Arc<Inbound>> = HashMap::new();
         for route in plan.routes.iter() {
             let shard = metrics.shard(&route.params.name, worker);
             let upstream = match upstreams.entry(Arc::as_ptr(&route.upstream)) {
@@ -193,6 +238,9 @@ impl Table {
             };
             let based = !params.upstream.base_path.is_empty();
             let listen = params.listen.clone();
+            if let Some(side) = route.access.inbound() {
+                inbound.insert(listen.clone(), Arc::clone(side));
+            }
             let value = Rc::new(Route {
                 params,
                 access: route.access.clone(),
@@ -214,6 +262,7 @@ impl Table {
                 Rc::new(ListenerTable {
                     routes,
                     params: Arc::clone(&plan.params),
+                    inbound: inbound.remove(listen),
                 }),
             );
         }

@@ -99,6 +99,7 @@ impl UpstreamSetup {
             Ok(Target {
                 host: params.host.clone(),
                 port: params.port,
+                unix: params.unix.clone(),
                 tls,
                 guard,
             })

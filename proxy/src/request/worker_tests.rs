@@ -29,6 +29,7 @@ fn params(allow_remote_peers: bool) -> RequestParams {
         allowed_hosts: vec![],
         allow_remote_peers,
         allowed_origins: vec![],
+        inbound: None,
     }
 }
 
@@ -52,6 +53,7 @@ fn worker(allow_remote_peers: bool) -> (Rc<Worker>, Rc<Listening>) {
     let table = ListenerTable {
         routes: RouteTable::new(vec![]),
         params: Arc::new(params(allow_remote_peers)),
+        inbound: None,
     };
     let listening = Listening {
         table: RefCell::new(Rc::new(table)),

@@ -8,9 +8,11 @@ use tokio::time::Instant;
 use super::{Catalog, Outcome, Tool, ToolResult};
 use crate::{
     backend::{Backend, BackendError},
+    caller::Caller,
     metrics::{Metrics, UNKNOWN_TOOL},
     trace::TraceContext,
 };
+use http::HeaderName;
 
 /// Everything that a call needs. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -20,6 +22,8 @@ pub(crate) struct Toolbox {
     pub(crate) metrics: Metrics,
     /// For tools that declare none of their own.
     pub(crate) timeout: Duration,
+    /// Where callers' handles are, if calls are made on their behalf.
+    pub(crate) caller_header: Option<HeaderName>,
 }
 
 /// No tool has that name; the text is for the caller.
@@ -37,6 +41,7 @@ impl Toolbox {
         name: &str,
         arguments: Map<String, Value>,
         trace: &TraceContext,
+        caller: &Caller,
     ) -> Result<ToolResult, UnknownTool> {
         let began = Instant::now();
         let Some(tool) = self.catalog.find(name) else {
@@ -45,7 +50,7 @@ impl Toolbox {
             let names: Vec<&str> = self.catalog.names().collect();
             return Err(UnknownTool(names.join(", ")));
         };
-        let result = self.run(tool, arguments, trace).await;
+        let result = self.run(tool, arguments, trace, caller).await;
         self.metrics
             .tool_call(&tool.name, result.outcome.label(), began.elapsed());
         tracing::info!(
@@ -63,6 +68,7 @@ impl Toolbox {
         tool: &Tool,
         arguments: Map<String, Value>,
         trace: &TraceContext,
+        caller: &Caller,
     ) -> ToolResult {
         let arguments = Value::Object(arguments);
         let problems = tool.problems(&arguments);
@@ -80,9 +86,12 @@ impl Toolbox {
         let timeout = tool.timeout.unwrap_or(self.timeout);
         let answer = self
             .backend
-            .send(rendered, trace, timeout, tool.max_result_bytes);
+            .send(rendered, trace, caller, timeout, tool.max_result_bytes);
         match answer.await {
-            Ok(answer) => ToolResult::of_answer(answer.status, &answer.headers, &answer.body),
+            Ok(answer) => {
+                caller.note(&answer.headers);
+                ToolResult::of_answer(answer.status, &answer.headers, &answer.body)
+            }
             Err(error) => failed(&error),
         }
     }

@@ -3,6 +3,8 @@
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::caller::MARK;
+
 /// How a call ended; also the value of the metric's label `result`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -10,6 +12,8 @@ pub(crate) enum Outcome {
     InvalidArguments,
     /// The backend answered 4xx or a redirect.
     Refused,
+    /// The backend (the sidecar) asks for something of the caller first.
+    StepUp,
     /// The backend answered 5xx.
     Failed,
     Unreachable,
@@ -21,10 +25,11 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Every outcome, for metrics.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Ok,
         Self::InvalidArguments,
         Self::Refused,
+        Self::StepUp,
         Self::Failed,
         Self::Unreachable,
         Self::Timeout,
@@ -38,6 +43,7 @@ impl Outcome {
             Self::Ok => "ok",
             Self::InvalidArguments => "invalid_arguments",
             Self::Refused => "refused",
+            Self::StepUp => "step_up",
             Self::Failed => "failed",
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",
@@ -85,6 +91,8 @@ impl ToolResult {
     pub(crate) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         if status.is_success() {
             success(status, headers, body)
+        } else if headers.contains_key(MARK) {
+            step_up(status, headers)
         } else {
             failure(status, headers, body)
         }
@@ -125,6 +133,45 @@ fn success(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ToolResult {
         text: text.to_owned(),
         structured,
     }
+}
+
+/// The sidecar refuses until the caller has done something: what, is in the challenge. All of it is meant for the caller.
+fn step_up(status: StatusCode, headers: &HeaderMap) -> ToolResult {
+    const LONGEST: usize = 16 * 1024;
+    let challenge = headers
+        .get(header::WWW_AUTHENTICATE)
+        .and_then(|value| value.to_str().ok())
+        .filter(|value| value.len() <= LONGEST);
+    let mut text = String::from(
+        "The caller must do something first: sign in again, consent, or satisfy the claims that are asked for.",
+    );
+    let mut structured = json!({ "status": status.as_u16(), "stepUp": true });
+    if let Some(challenge) = challenge {
+        text.push_str(" The challenge: ");
+        text.push_str(challenge);
+        structured["challenge"] = challenge.into();
+        for name in ["error", "scope", "claims"] {
+            if let Some(value) = parameter(challenge, name) {
+                structured[name] = value.into();
+            }
+        }
+    }
+    ToolResult {
+        outcome: Outcome::StepUp,
+        text,
+        structured: Some(structured),
+    }
+}
+
+/// A quoted parameter of a challenge, as the sidecar writes it: without escapes.
+fn parameter<'c>(challenge: &'c str, name: &str) -> Option<&'c str> {
+    challenge
+        .match_indices(name)
+        .filter(|(at, _)| challenge[..*at].ends_with([' ', ',']))
+        .find_map(|(at, _)| {
+            let value = challenge[at + name.len()..].strip_prefix("=\"")?;
+            value.split_once('"').map(|(value, _)| value)
+        })
 }
 
 fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ToolResult {

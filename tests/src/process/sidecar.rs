@@ -27,7 +27,7 @@ pub struct SidecarSetup {
     pub env: BTreeMap<String, OsString>,
     /// Further arguments.
     pub args: Vec<OsString>,
-    /// The text of a configuration file; `{listen}` and `{admin}` in it are replaced by the free addresses. Without one, `--listen` and
+    /// The text of a configuration file; `{listen}`, `{admin}` and `{inbound}` in it are replaced by free addresses. Without one, `--listen` and
     /// `--admin` say them.
     pub config: Option<String>,
 }
@@ -61,6 +61,7 @@ pub struct Sidecar {
     pub process: Process,
     listen: SocketAddr,
     admin: SocketAddr,
+    inbound: SocketAddr,
     config: Option<PathBuf>,
     _dir: TempDir,
 }
@@ -101,14 +102,14 @@ impl Sidecar {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(program: &Path, setup: &SidecarSetup) -> Result<Self> {
-        let (listen, admin) = (ports::free()?, ports::free()?);
+        let (listen, admin, inbound) = (ports::free()?, ports::free()?, ports::free()?);
         let dir = TempDir::new("token-sidecar-run")?;
         let mut args: Vec<OsString> = vec![AS_SIDECAR.into()];
         let mut config = None;
         match &setup.config {
             Some(text) => {
                 let file = dir.join("config.yaml");
-                std::fs::write(&file, addressed(text, listen, admin))?;
+                std::fs::write(&file, addressed(text, listen, admin, inbound))?;
                 args.extend(["--config".into(), file.clone().into()]);
                 config = Some(file);
             }
@@ -125,6 +126,7 @@ impl Sidecar {
             process,
             listen,
             admin,
+            inbound,
             config,
             _dir: dir,
         })
@@ -133,6 +135,11 @@ impl Sidecar {
     /// Where the workload reaches it.
     pub fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where callers of the workload reach it, if its configuration says `{inbound}`.
+    pub fn inbound(&self) -> SocketAddr {
+        self.inbound
     }
 
     /// Its admin port.
@@ -223,7 +230,7 @@ impl Sidecar {
             .as_ref()
             .ok_or("this sidecar has no configuration file")?;
         let new = file.with_extension("new");
-        std::fs::write(&new, addressed(text, self.listen, self.admin))?;
+        std::fs::write(&new, addressed(text, self.listen, self.admin, self.inbound))?;
         Ok(std::fs::rename(&new, file)?)
     }
 
@@ -262,7 +269,8 @@ pub(super) async fn answers(
     }
 }
 
-fn addressed(text: &str, listen: SocketAddr, admin: SocketAddr) -> String {
+fn addressed(text: &str, listen: SocketAddr, admin: SocketAddr, inbound: SocketAddr) -> String {
     text.replace("{listen}", &listen.to_string())
         .replace("{admin}", &admin.to_string())
+        .replace("{inbound}", &inbound.to_string())
 }
