@@ -81,7 +81,7 @@ impl CallerIssuer {
             let answer = state.answer(&request);
             async move { answer }
         });
-        let tls = ca.server(LOCAL_NAMES, Alpn::Both)?;
+        let tls = ca.server(&LOCAL_NAMES, Alpn::Both)?;
         Ok(Self {
             server: Server::serve(listener, Some(tls), handler)?,
             shared,
