@@ -17,7 +17,10 @@ use crate::{
         table::{Plan, PlanError, Prepared},
         worker::{Workers, WorkersError},
     },
-    token::{TokenFlow, TokenFlowError, caller::handle::Handles, exchange::TokenType},
+    token::{
+        TokenFlow, TokenFlowError, caller::handle::Handles, exchange::TokenType,
+        injection::Injection,
+    },
 };
 use http::{HeaderValue, header};
 use inbound::{InboundError, InboundSide};
@@ -339,14 +342,15 @@ fn plan(
     handles: &Arc<Handles>,
     side: Option<Arc<Inbound>>,
 ) -> Plan {
+    let prover = |injection: &Injection| {
+        let bound = injection.token_type == TokenType::DPoP;
+        tokens.prover().filter(|_| bound).cloned()
+    };
     let of_pod = |credential: &str| {
         let (slot, injection, unavailable) = tokens.handle(credential);
-        let prover = tokens
-            .prover()
-            .filter(|_| injection.token_type == TokenType::DPoP);
         CredentialHandle {
             slot,
-            prover: prover.cloned(),
+            prover: prover(&injection),
             injection,
             unavailable,
         }
@@ -358,6 +362,7 @@ fn plan(
     let access = |route: &RouteParams| match tokens.callers(&route.credential) {
         Some((cache, injection, unavailable)) => Access::Caller(Box::new(CallerAccess {
             cache,
+            prover: prover(&injection),
             injection,
             unavailable,
             handles: Arc::clone(handles),

@@ -141,6 +141,7 @@ impl Grant<'_> {
         match self {
             Self::Slot(handle) => handle.prover.as_deref(),
             Self::Caller(grant) => grant.prover(),
+            Self::Handle(_) | Self::Nothing => None,
         }
     }
 
