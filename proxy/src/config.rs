@@ -236,7 +236,13 @@ fn decode(tree: &Node, context: &Context<'_>) -> Option<Config> {
         .filter(|c| c.grant.is_for_callers())
         .map(|c| &*c.name)
         .collect();
-    let request = request::decode(&top, admin.as_ref(), &tokens.declared, &for_callers);
+    let request = request::decode(
+        &top,
+        admin.as_ref(),
+        &tokens.declared,
+        &tokens.params.chained_tokens,
+        &for_callers,
+    );
     let (request, verify) = request?;
     Some(Config {
         token: tokens.params,

@@ -18,6 +18,14 @@ mod grants_id_jag;
 #[cfg(test)]
 mod harness_itself;
 #[cfg(test)]
+mod identity_binding;
+#[cfg(test)]
+mod identity_chain;
+#[cfg(test)]
+mod identity_entra;
+#[cfg(test)]
+mod identity_google;
+#[cfg(test)]
 mod inbound;
 #[cfg(test)]
 mod inbound_lab;

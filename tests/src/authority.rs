@@ -2,18 +2,25 @@
 //! what it is given as the real ones do, issues real signed tokens, fails by script, and records every request.
 
 pub mod access;
+mod agent;
 mod client;
 mod entra;
 mod error;
 pub mod fault;
+pub mod google;
 mod grants;
 mod id_jag;
+mod on_behalf_of;
 pub mod options;
 mod sts;
+pub mod token_proxy;
+pub mod users;
 
 pub use access::AccessTokens;
 pub use fault::{Fault, Gate};
 pub use options::{Application, FederatedCredential, KeyClient, Options, StsClient};
+pub use token_proxy::TokenProxy;
+pub use users::UserToken;
 
 use crate::{
     Result,
@@ -43,6 +50,10 @@ pub enum Endpoint {
     Sts,
     /// `POST /resource/token`: another domain's authorization server, which takes ID-JAGs.
     Resource,
+    /// `POST /google/v1/token`, as Google's Security Token Service.
+    GoogleSts,
+    /// `POST /v1/projects/-/serviceAccounts/EMAIL:generateAccessToken`, as Google's IAM Service Account Credentials API.
+    IamCredentials,
 }
 
 /// A request as a token endpoint received it.
@@ -64,6 +75,10 @@ pub struct TokenRequest {
     pub certificate: Option<Arc<[u8]>>,
     /// The form's fields in order.
     pub form: Vec<(String, String)>,
+    /// The body, when it was JSON.
+    pub json: Value,
+    /// Whether it came through the token proxy of an identity binding.
+    pub through_token_proxy: bool,
 }
 
 impl TokenRequest {
@@ -169,7 +184,7 @@ impl Authority {
         });
         let state = Arc::clone(&shared);
         let handler = serve::handler(move |request, connection| {
-            answer(Arc::clone(&state), request, connection)
+            answer(Arc::clone(&state), request, connection, false)
         });
         Ok(Self {
             server: Server::serve(listener, Some(tls), handler)?,
@@ -205,6 +220,14 @@ impl Authority {
     /// The issuer identifier of the resource's authorization server.
     pub fn resource_issuer(&self) -> String {
         self.shared.resource_issuer()
+    }
+
+    /// Google's Security Token Service.
+    pub fn google_token_endpoint(&self) -> String {
+        format!(
+            "https://localhost:{}/google/v1/token",
+            self.address().port()
+        )
     }
 
     /// The cluster issuer whose tokens it accepts.
@@ -313,6 +336,8 @@ impl Shared {
             Endpoint::Entra => entra::exchange(self, request),
             Endpoint::Sts => sts::exchange(self, request),
             Endpoint::Resource => id_jag::redeem(self, request),
+            Endpoint::GoogleSts => google::exchange(self, request),
+            Endpoint::IamCredentials => google::generate(self, request),
         }
     }
 
@@ -324,6 +349,17 @@ impl Shared {
         claims: Value,
     ) -> (String, Duration) {
         let lifetime = self.options().access_token_lifetime;
+        self.issue_for(request, subject_token, claims, lifetime)
+    }
+
+    /// As [`Shared::issue`], for as long as the request says.
+    fn issue_for(
+        &self,
+        request: &TokenRequest,
+        subject_token: &str,
+        claims: Value,
+        lifetime: Duration,
+    ) -> (String, Duration) {
         let token = self.access.issue(claims, lifetime);
         self.issued.push(Issued {
             at: Instant::now(),
@@ -340,6 +376,7 @@ async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
     connection: Connection,
+    through_token_proxy: bool,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let tenant = shared.options().tenant.clone();
@@ -362,6 +399,8 @@ async fn answer(
     let endpoint = match path.as_str() {
         "/sts/token" => Endpoint::Sts,
         "/resource/token" => Endpoint::Resource,
+        "/google/v1/token" => Endpoint::GoogleSts,
+        _ if path.ends_with(":generateAccessToken") => Endpoint::IamCredentials,
         _ if path.ends_with("/oauth2/v2.0/token") => Endpoint::Entra,
         _ => return not_found(&path),
     };
@@ -380,6 +419,8 @@ async fn answer(
         form: form_urlencoded::parse(&collected.bytes)
             .into_owned()
             .collect(),
+        json: serde_json::from_slice(&collected.bytes).unwrap_or_default(),
+        through_token_proxy,
     };
     shared.requests.push(request.clone());
     match shared.next_fault(endpoint) {

@@ -11,6 +11,7 @@ use rcgen::{
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier,
+    sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{
@@ -36,7 +37,7 @@ pub enum Alpn {
 }
 
 impl Alpn {
-    fn protocols(self) -> Vec<Vec<u8>> {
+    pub(crate) fn protocols(self) -> Vec<Vec<u8>> {
         match self {
             Self::None => vec![],
             Self::Http1 => vec![b"http/1.1".to_vec()],
@@ -168,6 +169,17 @@ impl Ca {
     /// Never in practice.
     pub fn client_leaf(&self, name: &str) -> Result<Leaf> {
         self.sign(&[], name, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// A fresh leaf for `names` with its key, for a server that chooses among several.
+    ///
+    /// # Errors
+    /// As [`Ca::leaf`].
+    pub fn certified_key(&self, names: &[&str]) -> Result<Arc<CertifiedKey>> {
+        let leaf = self.leaf(names)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key));
+        let key = aws_lc_rs::sign::any_supported_type(&key)?;
+        Ok(Arc::new(CertifiedKey::new(vec![leaf.certificate], key)))
     }
 
     /// A client's TLS configuration that trusts this authority alone.

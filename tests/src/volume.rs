@@ -77,7 +77,7 @@ impl TokenVolume {
         if fs::read(self.file()).is_ok_and(|current| current == content) {
             return Ok(());
         }
-        self.swap(Some(content))
+        self.swap(&[(self.layout.file(), content)])
     }
 
     /// Swaps in a payload without the file; its user-visible name goes too.
@@ -85,7 +85,7 @@ impl TokenVolume {
     /// # Errors
     /// When the file system refuses.
     pub fn remove(&self) -> io::Result<()> {
-        self.swap(None)
+        self.swap(&[])
     }
 
     /// Removes the whole volume, root included.
@@ -101,7 +101,22 @@ impl TokenVolume {
         self.dir.keep();
     }
 
-    fn swap(&self, content: Option<&[u8]>) -> io::Result<()> {
+    /// A file of this name, relative to the root, as [`TokenVolume::write_several`] makes it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Swaps in several files at once, by names relative to the root, as a projected volume with several sources has them. What was
+    /// there before is gone.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write_several(&self, files: &[(&str, &str)]) -> io::Result<()> {
+        let files: Vec<_> = files.iter().map(|(n, c)| (*n, c.as_bytes())).collect();
+        self.swap(&files)
+    }
+
+    fn swap(&self, files: &[(&str, &[u8])]) -> io::Result<()> {
         fs::create_dir_all(&self.root)?;
         let data = self.root.join("..data");
         let old = fs::read_link(&data).ok();
@@ -115,8 +130,8 @@ impl TokenVolume {
         let directory = self.root.join(&timestamped);
         fs::create_dir(&directory)?;
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
-        if let Some(content) = content {
-            let file = directory.join(self.layout.file());
+        for (name, content) in files {
+            let file = directory.join(name);
             if let Some(parent) = file.parent() {
                 fs::create_dir_all(parent)?;
             }
@@ -128,22 +143,32 @@ impl TokenVolume {
         symlink(&timestamped, &temporary)?;
         fs::rename(&temporary, &data)?;
 
-        let first = Path::new(self.layout.file())
-            .iter()
-            .next()
-            .unwrap_or_default();
-        let visible = self.root.join(first);
-        let is_there = fs::symlink_metadata(&visible).is_ok();
-        if content.is_some() && !is_there {
-            symlink(Path::new("..data").join(first), &visible)?;
-        } else if content.is_none() && is_there {
-            fs::remove_file(&visible)?;
+        // User-visible names are links for the first path element alone; those without a file go.
+        for entry in fs::read_dir(&self.root)? {
+            let name = entry?.file_name();
+            let wanted = files
+                .iter()
+                .any(|(file, _)| first(file) == Path::new(&name));
+            if !name.to_string_lossy().starts_with("..") && !wanted {
+                fs::remove_file(self.root.join(name))?;
+            }
+        }
+        for (name, _) in files {
+            let visible = self.root.join(first(name));
+            if fs::symlink_metadata(&visible).is_err() {
+                symlink(Path::new("..data").join(first(name)), &visible)?;
+            }
         }
         match old {
             Some(old) => fs::remove_dir_all(self.root.join(old)),
             None => Ok(()),
         }
     }
+}
+
+/// The first element of a path.
+fn first(name: &str) -> &Path {
+    Path::new(name.split('/').next().unwrap_or_default())
 }
 
 #[cfg(test)]

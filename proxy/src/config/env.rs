@@ -18,6 +18,14 @@ pub const TENANT_ID: &str = "AZURE_TENANT_ID";
 pub const FEDERATED_TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 /// The cloud's authority.
 pub const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
+/// Identity bindings: the cluster's token proxy.
+pub const TOKEN_PROXY: &str = "AZURE_KUBERNETES_TOKEN_PROXY";
+/// Its TLS server name.
+pub const TOKEN_PROXY_SNI: &str = "AZURE_KUBERNETES_SNI_NAME";
+/// Its roots, in a file.
+pub const TOKEN_PROXY_CA_FILE: &str = "AZURE_KUBERNETES_CA_FILE";
+/// Its roots, as text.
+pub const TOKEN_PROXY_CA_DATA: &str = "AZURE_KUBERNETES_CA_DATA";
 /// The configuration file.
 pub const CONFIG: &str = "TOKEN_SIDECAR_CONFIG";
 /// The configuration's text, for those who cannot mount a file.
@@ -39,11 +47,11 @@ pub const NO_PROXY: &str = "NO_PROXY";
 pub const VARIABLES: &[Variable] = &[
     Variable {
         name: CLIENT_ID,
-        help: "Default of `clientId` of `entraClientAssertion`. AKS sets it.",
+        help: "Default of `clientId` (of an agent identity: `blueprintClientId`) of Entra's grants. AKS sets it.",
     },
     Variable {
         name: TENANT_ID,
-        help: "Default of `tenantId` of `entraClientAssertion`. AKS sets it.",
+        help: "Default of `tenantId` of Entra's grants. AKS sets it.",
     },
     Variable {
         name: FEDERATED_TOKEN_FILE,
@@ -51,7 +59,23 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: AUTHORITY_HOST,
-        help: "Default of `authorityHost` of `entraClientAssertion`, with or without a trailing slash. AKS sets it.",
+        help: "Default of `authorityHost` of Entra's grants, with or without a trailing slash. AKS sets it.",
+    },
+    Variable {
+        name: TOKEN_PROXY,
+        help: "AKS identity bindings: the https URL of the cluster's token proxy, see `identityBinding`. AKS sets it and the next ones.",
+    },
+    Variable {
+        name: TOKEN_PROXY_SNI,
+        help: "The token proxy's TLS server name; without it, its host.",
+    },
+    Variable {
+        name: TOKEN_PROXY_CA_FILE,
+        help: "PEM file of the only roots that are trusted at the token proxy, looked at anew for each exchange; without it and the next one, the system's.",
+    },
+    Variable {
+        name: TOKEN_PROXY_CA_DATA,
+        help: "The same as PEM text; one of the two.",
     },
     Variable {
         name: CONFIG,
@@ -105,6 +129,9 @@ impl Snapshot {
         found.map(|(_, value)| value.clone())
     }
 }
+
+/// How the variables of an identity binding come about.
+pub(super) const BINDING_MEND: &str = "AKS sets them when the pod (template) has the annotation `azure.workload.identity/use-identity-binding: \"true\"`";
 
 /// What to do when AKS has not set a variable.
 pub(super) fn aks_mend(name: &str) -> &'static str {

@@ -67,6 +67,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.headerReadTimeout", "duration", Default("10s"), "From the connection, or a request's first byte, to the end of the header section."),
     key("limits.keepAliveTimeout", "duration", Default("5m"), "A connection without a request is closed after this."),
     key("subjectTokens.*.file", "path", Optional, "The projected token. `pod` needs none: its default is `$AZURE_FEDERATED_TOKEN_FILE`."),
+    key("subjectTokens.*.credential", "name", Optional, "In place of a file: the credential whose issued token this is. It is handed to the token flow alone, and may be opaque."),
     key("credentials.*.exchangeTimeout", "duration", Default("10s"), "The longest that one exchange may take, connection included."),
     key("credentials.*.entraClientAssertion.scope", "scope", Required, "One resource's scope, ending in `/.default`."),
     key("credentials.*.entraClientAssertion.tenantId", "tenant", Variable(super::env::TENANT_ID), "Tenant id or domain."),
@@ -74,6 +75,34 @@ pub(super) const KEYS: &[Key] = &[
     key("credentials.*.entraClientAssertion.authorityHost", "URL", VariableOr(super::env::AUTHORITY_HOST, "https://login.microsoftonline.com"), "The cloud's authority, without a path."),
     key("credentials.*.entraClientAssertion.subjectToken", "name", Default("pod"), "The subject token that is the client assertion."),
     key("credentials.*.entraClientAssertion.caFile", "path", Optional, "PEM file of further roots to trust at the authority."),
+    key("credentials.*.entraClientAssertion.identityBinding", "mode", Default("auto"), "AKS identity bindings: `auto` asks the token proxy of `$AZURE_KUBERNETES_TOKEN_PROXY` in the authority's place when there is one, `always` wants it there, `never` asks the authority."),
+    key("credentials.*.entraOnBehalfOf.scope", "scopes", Required, "Scopes of one resource: `RESOURCE/.default`, or delegated ones, separated by spaces."),
+    key("credentials.*.entraOnBehalfOf.tenantId", "tenant", Variable(super::env::TENANT_ID), "Tenant id or domain."),
+    key("credentials.*.entraOnBehalfOf.clientId", "text", Variable(super::env::CLIENT_ID), "Client id of the app registration that the caller's token was made for. A managed identity cannot act on behalf of others."),
+    key("credentials.*.entraOnBehalfOf.authorityHost", "URL", VariableOr(super::env::AUTHORITY_HOST, "https://login.microsoftonline.com"), "The cloud's authority, without a path."),
+    key("credentials.*.entraOnBehalfOf.clientAssertion", "name", Default("pod"), "The subject token that proves the client."),
+    key("credentials.*.entraOnBehalfOf.assertion", "name", Default("caller"), "The subject token on whose behalf: `caller` is the token of the inbound request's caller."),
+    key("credentials.*.entraOnBehalfOf.identityBinding", "mode", Default("never"), "As in `entraClientAssertion`."),
+    key("credentials.*.entraOnBehalfOf.caFile", "path", Optional, "PEM file of further roots to trust at the authority."),
+    key("credentials.*.entraAgentIdentity.scope", "scopes", Required, "One resource's scope, ending in `/.default`; with `onBehalfOf`, delegated ones too."),
+    key("credentials.*.entraAgentIdentity.agentIdentityClientId", "text", Required, "Client id of the agent identity (`fmi_path`)."),
+    key("credentials.*.entraAgentIdentity.blueprintClientId", "text", Variable(super::env::CLIENT_ID), "Client id of the agent identity blueprint, which the pod's token proves. Its own token is renewed as `NAME/blueprint` and never put on a request."),
+    key("credentials.*.entraAgentIdentity.tenantId", "tenant", Variable(super::env::TENANT_ID), "The agent identity's tenant: id or domain."),
+    key("credentials.*.entraAgentIdentity.authorityHost", "URL", VariableOr(super::env::AUTHORITY_HOST, "https://login.microsoftonline.com"), "The cloud's authority, without a path."),
+    key("credentials.*.entraAgentIdentity.clientAssertion", "name", Default("pod"), "The subject token that proves the blueprint."),
+    key("credentials.*.entraAgentIdentity.onBehalfOf", "name", Optional, "The subject token on whose behalf the agent identity acts, such as `caller`. Without it: its own."),
+    key("credentials.*.entraAgentIdentity.identityBinding", "mode", Default("never"), "As in `entraClientAssertion`, for the blueprint."),
+    key("credentials.*.entraAgentIdentity.caFile", "path", Optional, "PEM file of further roots to trust at the authority."),
+    key("credentials.*.googleSts.audience", "text", Required, "The workload identity pool provider: `//iam.googleapis.com/projects/…/providers/…`."),
+    key("credentials.*.googleSts.scope", "list of scopes", Optional, "Without it: `https://www.googleapis.com/auth/cloud-platform`."),
+    key("credentials.*.googleSts.subjectToken", "name", Default("pod"), "The subject token; its audience must be the one that the provider expects."),
+    key("credentials.*.googleSts.subjectTokenType", "URI", Default("urn:ietf:params:oauth:token-type:jwt"), "`subject_token_type`."),
+    key("credentials.*.googleSts.tokenEndpoint", "URL", Default("https://sts.googleapis.com/v1/token"), "The Security Token Service; https, or http on loopback."),
+    key("credentials.*.googleSts.impersonation.serviceAccount", "text", Required, "The service account to impersonate with the federated token: its e-mail address."),
+    key("credentials.*.googleSts.impersonation.lifetime", "duration", Default("1h"), "How long its tokens shall live (10m to 12h; more than 1h needs an organization policy)."),
+    key("credentials.*.googleSts.impersonation.endpoint", "URL", Default("https://iamcredentials.googleapis.com"), "The IAM Service Account Credentials API, without a path."),
+    key("credentials.*.googleSts.impersonation.caFile", "path", Optional, "PEM file of further roots to trust there."),
+    key("credentials.*.googleSts.caFile", "path", Optional, "PEM file of further roots to trust at the token endpoint."),
     key("credentials.*.tokenExchange.tokenEndpoint", "URL", Required, "The RFC 8693 endpoint; https, or http on loopback."),
     key("credentials.*.tokenExchange.issuer", "URI", Optional, "The authorization server's issuer identifier (RFC 8414), the default audience of `privateKeyJwt`."),
     key("credentials.*.tokenExchange.subjectToken", "name", Default("pod"), "The subject token; `caller`: the token of the inbound request's caller."),
@@ -204,10 +233,8 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Features that other tools or later versions know, with where they would stand: worth a better answer than "unknown".
-pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
-    ("credentials.*", "entraOnBehalfOf"),
-    ("credentials.*.entraClientAssertion", "clientSecretFile"),
-];
+pub(super) const NOT_SUPPORTED: &[(&str, &str)] =
+    &[("credentials.*.entraClientAssertion", "clientSecretFile")];
 
 /// The table that has the keys below `pattern`.
 fn rows(pattern: &str) -> &'static [Key] {

@@ -56,6 +56,24 @@ pub(super) fn duration_up_to(max: &'static str) -> impl Fn(&str) -> Parsed<Durat
     }
 }
 
+/// A duration between two others, in whole seconds.
+pub(super) fn duration_between(
+    min: &'static str,
+    max: &'static str,
+) -> impl Fn(&str) -> Parsed<Duration> {
+    move |text| {
+        let d = super::units::duration(text)?;
+        let bounds = super::units::duration(min)?..=super::units::duration(max)?;
+        if bounds.contains(&d) && d.subsec_nanos() == 0 {
+            Ok(d)
+        } else {
+            Err(format!(
+                "out of bounds; give whole seconds from {min} to {max}"
+            ))
+        }
+    }
+}
+
 /// A size between two others.
 pub(super) fn size_between(min: &'static str, max: &'static str) -> impl Fn(&str) -> Parsed<usize> {
     move |text| {
@@ -149,6 +167,53 @@ pub(super) fn scopes(text: &str) -> Parsed<String> {
     }
 }
 
+/// One scope.
+pub(super) fn scope(text: &str) -> Parsed<String> {
+    if text.contains(' ') {
+        return Err("is several scopes; write each as an item of its own".into());
+    }
+    scopes(text)
+}
+
+/// Scopes that are asked for on behalf of somebody: none that is about signing in or staying so.
+pub(super) fn delegated_scopes(text: &str) -> Parsed<String> {
+    let signing_in = ["offline_access", "openid", "profile", "email"];
+    if let Some(one) = text.split(' ').find(|s| signing_in.contains(s)) {
+        return Err(format!(
+            "`{one}` is for signing somebody in; no refresh or ID token is ever kept here: leave it out"
+        ));
+    }
+    scopes(text)
+}
+
+/// A provider of a workload identity pool, as Google's token service names it.
+pub(super) fn google_audience(text: &str) -> Parsed<String> {
+    let good = text.starts_with("//") && text.contains("/providers/");
+    if good && text.chars().all(|c| c.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a workload identity pool provider; write //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER".into())
+    }
+}
+
+/// A service account's e-mail address; it becomes part of a path.
+pub(super) fn service_account(text: &str) -> Parsed<String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match text.split_once('@') {
+        Some((name, domain))
+            if !name.is_empty()
+                && domain.contains('.')
+                && (name.chars().chain(domain.chars())).all(good) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err(
+            "not a service account's e-mail address; write NAME@PROJECT.iam.gserviceaccount.com"
+                .into(),
+        ),
+    }
+}
+
 /// An absolute URI (token types, RFC 8693 section 3).
 pub(super) fn uri(text: &str) -> Parsed<String> {
     if text.chars().all(|c| c.is_ascii_graphic()) && Url::parse(text).is_ok() {
@@ -223,6 +288,18 @@ pub(super) fn authority_host(text: &str) -> Parsed<Url> {
 /// A token endpoint (RFC 6749 section 3.2: a query is allowed, a fragment is not).
 pub(super) fn token_endpoint(text: &str) -> Parsed<Url> {
     secure(http_url(text)?)
+}
+
+/// The token proxy of an identity binding.
+pub(super) fn token_proxy(text: &str) -> Parsed<Url> {
+    let url = http_url(text)?;
+    if url.scheme() != "https" {
+        return Err("not https, which a token proxy always is; begin with https://".into());
+    }
+    if url.query().is_some() {
+        return Err("has a query; remove the `?` and what follows".into());
+    }
+    Ok(url)
 }
 
 /// What an upstream's URL says.

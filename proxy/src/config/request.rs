@@ -11,7 +11,7 @@ use crate::{
     request::params::{
         HttpVersions, Limits, RequestParams, RouteParams, UpstreamParams, UpstreamTimeouts,
     },
-    token::verify::params::VerifyParams,
+    token::{params::ChainedTokenParams, verify::params::VerifyParams},
 };
 use http::Method;
 use sidecar_runtime::listener::ListenAddr;
@@ -27,10 +27,12 @@ const EMPTY: &Node = &Node {
 };
 
 /// Reads everything about requests, and with it how tokens of callers are verified. `credentials`: the declared ones with their places.
+/// `chained`: where some of them are used by others.
 pub(super) fn decode(
     top: &Fields<'_>,
     admin: Option<&ListenAddr>,
     credentials: &[(&str, Place)],
+    chained: &[ChainedTokenParams],
     for_callers: &HashSet<&str>,
 ) -> Option<(RequestParams, Option<VerifyParams>)> {
     let default_listen = top.value("listen", parse::listen);
@@ -44,6 +46,8 @@ pub(super) fn decode(
         top.error("routes", "no route, so nothing would be served; add one with `name`, `upstream` and `credential`");
     }
     let mut seen = Seen::new(credentials, for_callers, top.node("inbound").is_some());
+    seen.used
+        .extend(chained.iter().map(|c| c.credential.to_string()));
     let mut listeners = Listeners::new(top.context, admin, non_loopback.unwrap_or(true));
     let mut routes = Vec::with_capacity(nodes.len());
     for (i, node) in nodes.iter().enumerate() {

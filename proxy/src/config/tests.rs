@@ -9,6 +9,7 @@ use std::{collections::HashMap, path::Path};
 
 mod examples;
 mod grants;
+mod identities;
 mod inbound;
 mod injection;
 mod profiles;

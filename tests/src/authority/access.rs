@@ -79,6 +79,11 @@ impl AccessTokens {
         })))
     }
 
+    /// `iss`.
+    pub fn issuer(&self) -> &str {
+        &self.0.issuer
+    }
+
     /// Signs a token; `claims` adds to (and overrides) iss, iat, nbf, exp and jti. No two are alike, unless fixed.
     pub(super) fn issue(&self, claims: Value, lifetime: Duration) -> String {
         if let Some(fixed) = &self.0.fixed {

@@ -1,6 +1,12 @@
 //! Entra's v2 token endpoint for a federated client assertion: the checks in the order that decides which error is seen first.
 
-use super::{Shared, TokenRequest, error::Refused, options::Application};
+use super::{
+    Shared, TokenRequest, agent,
+    error::Refused,
+    on_behalf_of,
+    options::{Application, FederatedCredential},
+    token_proxy::BINDING_AUDIENCE,
+};
 use crate::keys::{self, Refused as Unverified, unix_now};
 use http::header;
 use serde_json::{Value, json};
@@ -27,11 +33,9 @@ pub(super) fn exchange(shared: &Shared, request: &TokenRequest) -> Result<Value,
         ));
     }
     let client_id = required(request, "client_id")?;
-    let application = options.applications.iter().find(|application| application.client_id == client_id).ok_or_else(|| {
-        Refused::aadsts(700016, format!("Application with identifier '{client_id}' was not found in the directory '{tenant}'."))
-    })?;
-    match grant {
-        "client_credentials" => {}
+    let on_behalf_of = match grant {
+        "client_credentials" => false,
+        "urn:ietf:params:oauth:grant-type:jwt-bearer" => true,
         "urn:ietf:params:oauth:grant-type:token-exchange" => {
             return Err(Refused::aadsts(
                 82001,
@@ -44,10 +48,57 @@ pub(super) fn exchange(shared: &Shared, request: &TokenRequest) -> Result<Value,
                 format!("The app requested an unsupported grant type '{grant}'."),
             ));
         }
+    };
+    let agent = options
+        .agent_identities
+        .iter()
+        .find(|agent| agent.client_id == client_id);
+    let application = options
+        .applications
+        .iter()
+        .find(|application| application.client_id == client_id);
+    let (client, assertion, claims) = match (agent, application) {
+        (Some(agent), _) => {
+            let assertion = assertion(request)?;
+            let claims = agent::prove(shared, agent, assertion)?;
+            let client = Client {
+                id: client_id,
+                audience: &agent.blueprint,
+            };
+            (client, assertion, claims)
+        }
+        (None, Some(application)) => {
+            // Which error comes first: the scope's, then the assertion's.
+            if !on_behalf_of && request.field("fmi_path").is_none() {
+                scope(required(request, "scope")?, &options.resources)?;
+            }
+            let assertion = assertion(request)?;
+            let claims = federated(shared, request, application, assertion)?;
+            let client = Client {
+                id: client_id,
+                audience: client_id,
+            };
+            (client, assertion, claims)
+        }
+        (None, None) => {
+            return Err(Refused::aadsts(
+                700016,
+                format!(
+                    "Application with identifier '{client_id}' was not found in the directory '{tenant}'."
+                ),
+            ));
+        }
+    };
+    if on_behalf_of {
+        return on_behalf_of::exchange(shared, request, &options, &client);
     }
     let resource = scope(required(request, "scope")?, &options.resources)?;
-    let assertion = assertion(request)?;
-    let claims = federated(shared, application, assertion)?;
+    if let Some(fmi_path) = request.field("fmi_path") {
+        if resource != agent::EXCHANGE {
+            return Err(unknown_resource(resource));
+        }
+        return agent::blueprint(shared, request, &options, client_id, fmi_path, assertion);
+    }
     let mut access = json!({
         "aud": resource,
         "appid": client_id,
@@ -58,9 +109,7 @@ pub(super) fn exchange(shared: &Shared, request: &TokenRequest) -> Result<Value,
         "idtyp": "app",
         "ver": "2.0",
     });
-    if let Some(challenged) = request.field("claims") {
-        serde_json::from_str::<Value>(challenged)
-            .map_err(|_| Refused::aadsts(9002313, "The claims parameter is not JSON."))?;
+    if let Some(challenged) = self::claims(request)? {
         access["requested_claims"] = challenged.into();
     }
     access["federated_subject"] = claims["sub"].clone();
@@ -75,6 +124,23 @@ pub(super) fn exchange(shared: &Shared, request: &TokenRequest) -> Result<Value,
         reply["refresh_in"] = refresh_in.as_secs().into();
     }
     Ok(reply)
+}
+
+/// A client that was proven.
+pub(super) struct Client<'a> {
+    pub(super) id: &'a str,
+    /// Which client a user's token must have been made for.
+    pub(super) audience: &'a str,
+}
+
+/// The answer to a claims challenge, which must be JSON.
+pub(super) fn claims(request: &TokenRequest) -> Result<Option<&str>, Refused> {
+    let Some(challenged) = request.field("claims") else {
+        return Ok(None);
+    };
+    serde_json::from_str::<Value>(challenged)
+        .map_err(|_| Refused::aadsts(9002313, "The claims parameter is not JSON."))?;
+    Ok(Some(challenged))
 }
 
 fn form(request: &TokenRequest) -> Result<(), Refused> {
@@ -95,7 +161,7 @@ fn form(request: &TokenRequest) -> Result<(), Refused> {
     ))
 }
 
-fn required<'r>(request: &'r TokenRequest, name: &str) -> Result<&'r str, Refused> {
+pub(super) fn required<'r>(request: &'r TokenRequest, name: &str) -> Result<&'r str, Refused> {
     request
         .field(name)
         .filter(|value| !value.is_empty())
@@ -113,13 +179,18 @@ fn scope<'s>(scope: &'s str, resources: &[String]) -> Result<&'s str, Refused> {
         .strip_suffix("/.default")
         .filter(|resource| !resource.contains(' '))
         .ok_or_else(|| Refused::aadsts(70011, format!("The provided request must include a 'scope' input parameter. The provided value for the input parameter 'scope' is not valid. The scope {scope} is not valid.")))?;
-    if resources.iter().any(|known| known == resource) {
+    // Entra itself is one: what is got for it is a federated assertion.
+    if resource == agent::EXCHANGE || resources.iter().any(|known| known == resource) {
         return Ok(resource);
     }
-    Err(Refused::aadsts(
+    Err(unknown_resource(resource))
+}
+
+pub(super) fn unknown_resource(resource: &str) -> Refused {
+    Refused::aadsts(
         500011,
         format!("The resource principal named {resource} was not found in the tenant."),
-    ))
+    )
 }
 
 fn assertion(request: &TokenRequest) -> Result<&str, Refused> {
@@ -145,6 +216,7 @@ fn assertion(request: &TokenRequest) -> Result<&str, Refused> {
 /// Checks the assertion's claims against the application's federated credentials, then its signature and times.
 fn federated(
     shared: &Shared,
+    request: &TokenRequest,
     application: &Application,
     assertion: &str,
 ) -> Result<Value, Refused> {
@@ -198,16 +270,24 @@ fn federated(
         }
         return Err(Refused::aadsts(700213, no_match("subject", &subject)));
     }
-    if !by_subject
-        .iter()
-        .any(|one| audiences.contains(&one.audience.as_str()))
-    {
+    // A token proxy takes tokens of its own audience, and nobody else does.
+    let fits = |one: &FederatedCredential| match request.through_token_proxy {
+        true => audiences == [BINDING_AUDIENCE],
+        false => audiences.contains(&one.audience.as_str()),
+    };
+    if !by_subject.iter().any(|one| fits(one)) {
         return Err(Refused::aadsts(
             700212,
             no_match("audience", &audiences.join(" ")),
         ));
     }
-    match keys::verify(assertion, &shared.issuer.jwks()) {
+    // A managed identity's token may be an assertion too: then Entra itself is the issuer.
+    let published = if issuer == shared.access.issuer() {
+        shared.access.jwks()
+    } else {
+        shared.issuer.jwks()
+    };
+    match keys::verify(assertion, &published) {
         Ok(_) => {}
         Err(Unverified::Malformed) => {
             return Err(Refused::aadsts(50027, "JWT token is invalid or malformed."));

@@ -3,7 +3,7 @@
 use super::json;
 use crate::{body::Body, keys::unix_now};
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::json as value;
+use serde_json::{Value, json as value};
 use sidecar_runtime::clock::rfc3339;
 use std::time::Duration;
 
@@ -13,7 +13,14 @@ pub(crate) enum Refused {
     Entra(u32, &'static str, u16, String),
     /// An OAuth error with its HTTP status and description.
     OAuth(&'static str, u16, String),
+    /// A reply of Entra's as it was recorded or documented: number, HTTP status, body.
+    Recorded(u32, u16, Value),
+    /// An error of a Google API: HTTP status, `status`, message.
+    Google(u16, &'static str, String),
 }
+
+/// What Entra answers when the user or the assertion is the trouble.
+const ON_BEHALF_OF: &str = include_str!("../../samples/entra-errors/on-behalf-of.jsonl");
 
 impl Refused {
     /// A refusal of Entra's: the code decides error and status.
@@ -24,18 +31,40 @@ impl Refused {
             70011 | 1002012 => ("invalid_scope", 400),
             700016 | 700011 => ("unauthorized_client", 400),
             500011 => ("invalid_resource", 400),
-            50013 => ("invalid_grant", 400),
+            50013 | 7000114 => ("invalid_grant", 400),
+            28000 => ("invalid_scope", 400),
             90033 | 90055 => ("temporarily_unavailable", 503),
             _ => ("invalid_client", 401),
         };
         Self::Entra(code, error, status, text.into())
     }
 
+    /// One of the recorded refusals of the on-behalf-of grant; an unknown number is a plain one.
+    pub(crate) fn recorded(code: u32) -> Self {
+        let number = code.to_string();
+        ON_BEHALF_OF
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|sample| sample["aadsts"] == number.as_str())
+            .map_or_else(
+                || Self::aadsts(code, "Refused."),
+                |sample| {
+                    let status = sample["http_status"].as_u64().unwrap_or(400);
+                    Self::Recorded(
+                        code,
+                        u16::try_from(status).unwrap_or(400),
+                        sample["body"].clone(),
+                    )
+                },
+            )
+    }
+
     /// `700213` or `invalid_target`.
     pub(crate) fn code(&self) -> String {
         match self {
-            Self::Entra(code, ..) => code.to_string(),
+            Self::Entra(code, ..) | Self::Recorded(code, ..) => code.to_string(),
             Self::OAuth(error, ..) => (*error).to_owned(),
+            Self::Google(_, status, _) => (*status).to_owned(),
         }
     }
 
@@ -67,6 +96,14 @@ impl Refused {
                     }),
                 )
             }
+            Self::Recorded(_, status, body) => json(
+                StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST),
+                body,
+            ),
+            Self::Google(code, status, message) => json(
+                StatusCode::from_u16(*code).unwrap_or(StatusCode::BAD_REQUEST),
+                &value!({ "error": { "code": code, "message": message, "status": status } }),
+            ),
             Self::OAuth(error, status, description) => {
                 let body = value!({ "error": error, "error_description": description });
                 let mut response = json(

@@ -204,6 +204,8 @@ impl Endpoint {
             Self::Entra => "Entra",
             Self::Sts => "STS",
             Self::Resource => "resource",
+            Self::GoogleSts => "Google STS",
+            Self::IamCredentials => "IAM Credentials",
         }
     }
 }

@@ -1,13 +1,16 @@
 //! What the development authority knows: tenants, applications with their federated credentials, resources, exchange clients, lifetimes.
 
+use super::google::GoogleOptions;
 use crate::{certs::Alpn, issuer::ENTRA_AUDIENCE};
 use jsonwebtoken::{Algorithm, jwk::JwkSet};
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 /// The tenant of the default options.
 pub const TENANT: &str = "11111111-1111-4111-8111-111111111111";
 /// The application of the default options.
 pub const CLIENT: &str = "22222222-2222-4222-8222-222222222222";
+/// The agent identity of the default options; its blueprint is [`CLIENT`].
+pub const AGENT: &str = "55555555-5555-4555-8555-555555555555";
 /// The resource of the default options; its scope is [`SCOPE`].
 pub const RESOURCE: &str = "api://backend";
 /// The scope of the default options.
@@ -32,6 +35,12 @@ pub struct Options {
     pub sts_subject_audiences: Vec<String>,
     /// Scopes that the RFC 8693 endpoint grants.
     pub sts_scopes: Vec<String>,
+    /// The tenant's agent identities.
+    pub agent_identities: Vec<AgentIdentity>,
+    /// What holds for users when something is done on their behalf.
+    pub users: UserPolicies,
+    /// What Google's endpoints know.
+    pub google: GoogleOptions,
     /// How long issued tokens live.
     pub access_token_lifetime: Duration,
     /// `refresh_in` of the replies; left out when `None`.
@@ -62,11 +71,50 @@ impl Default for Options {
             ask_for_certificates: false,
             sts_subject_audiences: vec![ENTRA_AUDIENCE.into()],
             sts_scopes: vec!["orders.read".into(), "orders.write".into()],
+            agent_identities: vec![AgentIdentity {
+                client_id: AGENT.into(),
+                blueprint: CLIENT.into(),
+            }],
+            users: UserPolicies::default(),
+            google: GoogleOptions::default(),
             access_token_lifetime: Duration::from_secs(3600),
             refresh_in: None,
             fixed_access_token: None,
             names: vec![],
             alpn: Alpn::Both,
+        }
+    }
+}
+
+/// An agent identity (Entra Agent ID).
+#[derive(Debug, Clone)]
+pub struct AgentIdentity {
+    /// Its client id.
+    pub client_id: String,
+    /// Client id of its blueprint, which must be an application.
+    pub blueprint: String,
+}
+
+/// What the tenant's policies say of users.
+#[derive(Debug, Clone)]
+pub struct UserPolicies {
+    /// They have consented to what clients ask for on their behalf (else AADSTS65001).
+    pub consented: bool,
+    /// They must have signed in with a second factor, or the claims challenge be answered (else AADSTS50079).
+    pub strong_only: bool,
+    /// Conditional Access blocks them (AADSTS53003).
+    pub blocked: bool,
+    /// Users whose sessions were revoked (AADSTS50173).
+    pub revoked: HashSet<String>,
+}
+
+impl Default for UserPolicies {
+    fn default() -> Self {
+        Self {
+            consented: true,
+            strong_only: false,
+            blocked: false,
+            revoked: HashSet::new(),
         }
     }
 }

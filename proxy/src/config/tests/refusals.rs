@@ -29,7 +29,7 @@ routes:
 c.yaml:1:1: lisen: unknown key; did you mean `listen`?
 c.yaml:2:10: workers: not a whole number from 1 to 1024; write one in digits
 c.yaml:3:14: log.level: not a level; write error, warn, info, debug or trace, or directives such as token_sidecar=debug,info
-c.yaml:5:8: subjectTokens.sts.file: missing; give the path of the projected token (only `pod` has a default)
+c.yaml:5:8: subjectTokens.sts.file: missing; give the path of the projected token (only `pod` has a default), or `credential`
 c.yaml:7:37: credentials.a.entraClientAssertion.scope: does not end in `/.default`; an application gets all that it was granted: write `RESOURCE/.default`, such as https://management.azure.com/.default
 c.yaml:8:79: credentials.b.tokenExchange.subjectToken: no subject token is named `stz`; did you mean `sts`?
 c.yaml:8:94: credentials.b.tokenExchange.audience: is a single value; give a list (`[a, b]`, or lines with `- `)
@@ -248,7 +248,7 @@ fn top_level() {
         ),
         (
             "subjectTokens: {pod: {path: /t}}",
-            "c.yaml:1:23: subjectTokens.pod.path: unknown key; known here: file",
+            "c.yaml:1:23: subjectTokens.pod.path: unknown key; known here: file, credential",
         ),
         (
             "workers: 1\nworkers: 2",

@@ -9,7 +9,10 @@ use super::{
     },
     checked_name,
 };
-use crate::token::{caller, params::SubjectTokenParams};
+use crate::token::{
+    caller,
+    params::{ChainedTokenParams, SubjectTokenParams, TokenParams},
+};
 use std::{
     cell::{Cell, RefCell},
     collections::HashSet,
@@ -25,6 +28,7 @@ pub(super) struct Subjects<'a> {
     context: &'a Context<'a>,
     declared: Vec<(&'a str, Place)>,
     params: Vec<SubjectTokenParams>,
+    chained: Vec<ChainedTokenParams>,
     used: RefCell<HashSet<String>>,
     implicit_pod: Option<String>,
     pod_reported: Cell<bool>,
@@ -37,6 +41,7 @@ impl<'a> Subjects<'a> {
             context,
             declared: Vec::new(),
             params: Vec::new(),
+            chained: Vec::new(),
             used: RefCell::default(),
             implicit_pod: context.variable(env::FEDERATED_TOKEN_FILE),
             pod_reported: Cell::new(false),
@@ -53,8 +58,15 @@ impl<'a> Subjects<'a> {
             }
             let name = checked_name(context, entry, &path);
             let fields = Fields::open(context, &entry.node, path, "subjectTokens.*");
-            if let Some(fields) = fields
-                && let Some(file) = this.file(&fields, &entry.key)
+            let Some(fields) = fields else {
+                continue;
+            };
+            if fields.node("credential").is_some() {
+                let credential = credential(top, &fields);
+                if let (Some(name), Some(credential)) = (name, credential) {
+                    this.chained.push(ChainedTokenParams { name, credential });
+                }
+            } else if let Some(file) = this.file(&fields, &entry.key)
                 && let Some(name) = name
             {
                 this.params.push(SubjectTokenParams { name, file });
@@ -76,7 +88,7 @@ impl<'a> Subjects<'a> {
             _ => {
                 fields.error(
                     "file",
-                    "missing; give the path of the projected token (only `pod` has a default)",
+                    "missing; give the path of the projected token (only `pod` has a default), or `credential`",
                 );
                 None
             }
@@ -126,7 +138,7 @@ impl<'a> Subjects<'a> {
     }
 
     /// The declared ones, and `pod` when it is used without a declaration. Warns of those that nobody uses.
-    pub(super) fn finish(mut self) -> Vec<SubjectTokenParams> {
+    pub(super) fn finish(mut self, params: &mut TokenParams) {
         let used = self.used.into_inner();
         for (name, at) in &self.declared {
             if !used.contains(*name) {
@@ -147,6 +159,24 @@ impl<'a> Subjects<'a> {
                 file: file.into(),
             });
         }
-        self.params
+        params.subject_tokens = self.params;
+        params.chained_tokens.extend(self.chained);
     }
+}
+
+/// The credential whose token a subject token is.
+fn credential(top: &Fields<'_>, fields: &Fields<'_>) -> Option<Arc<str>> {
+    fields.exactly_one(&["file", "credential"])?;
+    let name = fields.value("credential", |t| Ok(t.to_owned()))?;
+    let credentials = top.named("credentials").unwrap_or_default();
+    if credentials.iter().any(|entry| entry.key == name) {
+        return Some(name.into());
+    }
+    let known = credentials.iter().map(|entry| entry.key.as_str());
+    let hint = fields.context.hint(&name, known);
+    fields.error(
+        "credential",
+        format!("no credential is named `{}`{hint}", shown(&name)),
+    );
+    None
 }

@@ -29,6 +29,7 @@ use tokio::{
     time::{advance, sleep},
 };
 
+mod asked_for;
 mod changes;
 mod failures;
 mod rejections;

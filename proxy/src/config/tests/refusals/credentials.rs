@@ -8,11 +8,11 @@ fn credentials() {
     for (lines, message) in [
         (
             "",
-            "c.yaml:2:4: credentials.a: incomplete; give one of entraClientAssertion, tokenExchange, clientCredentials, jwtBearer, identityAssertion, staticSecret",
+            "c.yaml:2:4: credentials.a: incomplete; give one of entraClientAssertion, entraOnBehalfOf, entraAgentIdentity, googleSts, tokenExchange, clientCredentials, jwtBearer, identityAssertion, staticSecret",
         ),
         (
-            "entraOnBehalfOf: {}",
-            "c.yaml:3:5: credentials.a.entraOnBehalfOf: not supported by this version; use one of exchangeTimeout, entraClientAssertion, tokenExchange, clientCredentials, jwtBearer, identityAssertion, staticSecret, inject, callerCache",
+            "entraClientAssertion: {scope: x/.default, clientSecretFile: /s}",
+            "c.yaml:3:47: credentials.a.entraClientAssertion.clientSecretFile: not supported by this version; use one of scope, tenantId, clientId, authorityHost, subjectToken, caFile, identityBinding",
         ),
         (
             "entraClientAsertion: {}",
