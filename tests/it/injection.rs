@@ -23,7 +23,11 @@ use std::{
     },
 };
 
-fn reply(status: StatusCode, headers: &[(&str, &str)], text: impl Into<String>) -> Response<Body> {
+pub(crate) fn reply(
+    status: StatusCode,
+    headers: &[(&str, &str)],
+    text: impl Into<String>,
+) -> Response<Body> {
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(*name, *value);
@@ -127,22 +131,22 @@ impl StsShared {
 
 /// What an upstream received: the request's head, and its body.
 #[derive(Clone)]
-struct Got {
-    method: Method,
-    path: String,
-    headers: HeaderMap,
-    body: String,
+pub(crate) struct Got {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
-type Judge = Arc<dyn Fn(&Got) -> Response<Body> + Send + Sync>;
+pub(crate) type Judge = Arc<dyn Fn(&Got) -> Response<Body> + Send + Sync>;
 
-struct Upstream {
-    server: Server,
-    got: Arc<Record<Got>>,
+pub(crate) struct Upstream {
+    pub(crate) server: Server,
+    pub(crate) got: Arc<Record<Got>>,
 }
 
 impl Upstream {
-    async fn start(judge: Judge) -> Self {
+    pub(crate) async fn start(judge: Judge) -> Self {
         let got = Arc::new(Record::new());
         let record = Arc::clone(&got);
         let server = Server::start(
@@ -170,16 +174,16 @@ impl Upstream {
     }
 
     /// Takes whatever comes.
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         Self::start(Arc::new(|_| reply(StatusCode::OK, &[], "ok"))).await
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.server.address())
     }
 }
 
-fn one<'g>(got: &'g Got, name: &str) -> &'g str {
+pub(crate) fn one<'g>(got: &'g Got, name: &str) -> &'g str {
     let all: Vec<_> = got.headers.get_all(name).iter().collect();
     assert_eq!(all.len(), 1, "{name}");
     all[0].to_str().unwrap()

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod callers;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod credential_free;
