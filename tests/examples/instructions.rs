@@ -4,8 +4,10 @@
 //!
 //! ```text
 //! cargo build --profile profiling -p token-sidecar
-//! cargo run -p harness --example instructions -- target/profiling/token-sidecar --bound 36000
+//! cargo run -p harness --example instructions -- target/profiling/token-sidecar --bound 36000 --caller-ratio 1.15
 //! ```
+//!
+//! With `--caller-ratio`, also that of a request on behalf of a caller whose token is there, against one with the pod's own: same process, same upstream.
 
 use clap::Parser;
 use harness::{
@@ -14,16 +16,20 @@ use harness::{
         Authority, Options,
         options::{CLIENT, SCOPE, TENANT},
     },
+    body,
+    caller_issuer::{CallerIssuer, Discovery},
     certs::Ca,
     client::Client,
     ports,
     process::Process,
     raw::Raw,
+    serve::{self, Server},
     temp::TempDir,
     volume::{Layout, TokenVolume},
     wait::within,
+    workload::Workload,
 };
-use http::StatusCode;
+use http::{Request, Response, StatusCode};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -70,6 +76,9 @@ struct Arguments {
     /// Fail when a request takes more instructions than this.
     #[arg(long, value_name = "N")]
     bound: u64,
+    /// Also count requests on behalf of a caller, and fail when one takes more than so many times a request with the pod's own token.
+    #[arg(long, value_name = "RATIO")]
+    caller_ratio: Option<f64>,
 }
 
 #[tokio::main]
@@ -111,7 +120,55 @@ async fn gate(arguments: &Arguments) -> Result<()> {
         )
         .into());
     }
+    match arguments.caller_ratio {
+        Some(ratio) => Box::pin(callers(&surroundings, &sidecar, &mut dir, ratio)).await,
+        None => Ok(()),
+    }
+}
+
+/// Requests on behalf of a caller against requests with the pod's own token.
+async fn callers(
+    surroundings: &Surroundings,
+    sidecar: &Path,
+    dir: &mut TempDir,
+    ratio: f64,
+) -> Result<()> {
+    let mut per_request = Vec::new();
+    for who in [Who::Pod, Who::Caller] {
+        let few = surroundings
+            .count_for(sidecar, dir.path(), FEW, who)
+            .await?;
+        let many = surroundings
+            .count_for(sidecar, dir.path(), MANY, who)
+            .await?;
+        let each = many.saturating_sub(few) / (MANY - FEW) as u64;
+        writeln!(
+            io::stdout(),
+            "{each} instructions per request: {who:?}, with an inbound side"
+        )?;
+        per_request.push(each as f64);
+    }
+    let seen = per_request[1] / per_request[0];
+    writeln!(
+        io::stdout(),
+        "a caller's request takes {seen:.3} times the pod's"
+    )?;
+    if seen > ratio {
+        dir.keep();
+        return Err(format!(
+            "that exceeds {ratio}; `callgrind_annotate {}` says where they go",
+            profile(dir.path(), MANY).display()
+        )
+        .into());
+    }
     Ok(())
+}
+
+/// On whose behalf requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Pod,
+    Caller,
 }
 
 /// What the sidecar talks to: the authority, the volume with a projected token, the upstream.
@@ -120,7 +177,13 @@ struct Surroundings {
     authority: Authority,
     volume: TokenVolume,
     upstream: Upstream,
+    callers: CallerIssuer,
+    workload: Workload,
+    exchange: Server,
 }
+
+/// The workload as its callers know it.
+const RESOURCE: &str = "https://mcp.example.com/mcp";
 
 impl Surroundings {
     async fn start() -> Result<Self> {
@@ -133,12 +196,102 @@ impl Surroundings {
         let authority = Authority::start(&ca, options).await?;
         let volume = TokenVolume::new(Layout::Nested)?;
         volume.write(authority.projected_token()?)?;
+        // Whoever asks gets the one token.
+        let reply =
+            format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":3600}}"#);
+        let exchange = Server::start(
+            None,
+            serve::handler(move |_, _| {
+                let reply = reply.clone();
+                async move { Response::new(body::full(reply)) }
+            }),
+        )
+        .await?;
         Ok(Self {
+            callers: CallerIssuer::start(&ca, Discovery::OpenId).await?,
+            workload: Workload::start().await?,
+            exchange,
             ca,
             authority,
             volume,
             upstream: Upstream::start(&token).await?,
         })
+    }
+
+    /// As [`Surroundings::count`], with an inbound side and a credential for callers beside the pod's, which the requests are sent with or without.
+    async fn count_for(
+        &self,
+        sidecar: &Path,
+        dir: &Path,
+        requests: usize,
+        who: Who,
+    ) -> Result<u64> {
+        let file = profile(dir, requests);
+        let (listen, admin, inbound) = (ports::free()?, ports::free()?, ports::free()?);
+        let config = dir.join("callers.yaml");
+        fs::write(
+            &config,
+            format!(
+                "listen: '{listen}'\nadmin: '{admin}'\nworkers: 1\nlog: {{ level: warn }}\n\
+                 inbound: {{ listen: '{inbound}', upstream: '{}', resource: '{RESOURCE}', handleGrace: 10m, issuers: [{{ issuer: '{}', caFile: '{}' }}] }}\n\
+                 credentials:\n  pod: {{ entraClientAssertion: {{ scope: '{SCOPE}' }} }}\n\
+                 \x20 user: {{ tokenExchange: {{ tokenEndpoint: 'http://{}/token', subjectToken: caller }} }}\n\
+                 routes:\n  - {{ name: pod, match: {{ pathPrefix: /orders }}, upstream: '{up}', credential: pod }}\n\
+                 \x20 - {{ name: user, match: {{ pathPrefix: /caller }}, upstream: '{up}', credential: user }}\n",
+                self.workload.url(),
+                self.callers.url(),
+                self.ca.file().display(),
+                self.exchange.address(),
+                up = self.upstream.url(),
+            ),
+        )?;
+        let args = ["--config".into(), config.into()];
+        let mut process = self.spawn_with(sidecar, &file, &args)?;
+        if !within(
+            STARTUP,
+            "the sidecar to start",
+            self.ready(&mut process, admin),
+        )
+        .await?
+        {
+            process.read_up().await;
+            return Err(format!("ended at its start:\n{}", process.output()).into());
+        }
+        // Both make one inbound request: the handle of a caller.
+        let token = self.callers.token("alice", RESOURCE)?;
+        let request = Request::get("/hello")
+            .header("authorization", format!("Bearer {token}"))
+            .body(body::empty())?;
+        within(
+            STARTUP,
+            "the inbound answer",
+            Client::new(inbound).send(request),
+        )
+        .await??;
+        let received = self.workload.received().last();
+        let handle = received
+            .as_ref()
+            .and_then(|r| r.handle())
+            .ok_or("the workload got no handle")?
+            .to_owned();
+        // The first one fetches the token.
+        let (path, bearer) = match who {
+            Who::Pod => ("/orders", "wrong"),
+            Who::Caller => ("/caller", &*handle),
+        };
+        within(
+            REQUESTS,
+            "all answers",
+            send(listen, path, bearer, requests),
+        )
+        .await??;
+        let status = process.stop().await?;
+        process.read_up().await;
+        if !status.success() {
+            return Err(format!("SIGTERM ended it with {status}:\n{}", process.output()).into());
+        }
+        let text = fs::read_to_string(&file)?;
+        total(&text).ok_or_else(|| format!("no total in {}", file.display()).into())
     }
 
     /// Runs the sidecar for this many requests; gives the instructions of the whole process.
@@ -166,9 +319,13 @@ impl Surroundings {
             }
         };
         let served = self.upstream.served();
-        within(REQUESTS, "all answers", send(listen, requests))
-            .await?
-            .map_err(|error| format!("{error}; the sidecar said:\n{}", process.output()))?;
+        within(
+            REQUESTS,
+            "all answers",
+            send(listen, "/orders", "wrong", requests),
+        )
+        .await?
+        .map_err(|error| format!("{error}; the sidecar said:\n{}", process.output()))?;
         let served = self.upstream.served() - served;
         if served != requests {
             return Err(format!("{requests} requests, but {served} reached the upstream").into());
@@ -193,9 +350,6 @@ impl Surroundings {
         let mut out = OsString::from("--callgrind-out-file=");
         out.push(file);
         let args = [
-            "--tool=callgrind".into(),
-            out,
-            sidecar.into(),
             "--workers".into(),
             "1".into(),
             "--log-level".into(),
@@ -205,6 +359,15 @@ impl Surroundings {
             "--admin".into(),
             admin.to_string().into(),
         ];
+        self.spawn_with(sidecar, file, &args)
+    }
+
+    fn spawn_with(&self, sidecar: &Path, file: &Path, more: &[OsString]) -> Result<Process> {
+        let mut out = OsString::from("--callgrind-out-file=");
+        out.push(file);
+        let mut args = vec!["--tool=callgrind".into(), out, sidecar.into()];
+        args.extend_from_slice(more);
+        let quick = more.iter().any(|arg| arg == "--listen");
         let mut env = BTreeMap::<String, OsString>::from([
             ("AZURE_CLIENT_ID".into(), CLIENT.into()),
             ("AZURE_TENANT_ID".into(), TENANT.into()),
@@ -217,9 +380,11 @@ impl Surroundings {
                 self.authority.authority_host().into(),
             ),
             ("SSL_CERT_FILE".into(), self.ca.file().into()),
-            ("TOKEN_SIDECAR_SCOPE".into(), SCOPE.into()),
-            ("TOKEN_SIDECAR_UPSTREAM".into(), self.upstream.url().into()),
         ]);
+        if quick {
+            env.insert("TOKEN_SIDECAR_SCOPE".into(), SCOPE.into());
+            env.insert("TOKEN_SIDECAR_UPSTREAM".into(), self.upstream.url().into());
+        }
         // Valgrind is looked for where the rest of the machine's programs are.
         env.extend(std::env::var_os("PATH").map(|path| ("PATH".into(), path)));
         Process::spawn(Path::new("valgrind"), &args, &env)
@@ -249,12 +414,12 @@ impl Surroundings {
 }
 
 /// One request after the other over one connection, as a usual client sends them; each answer must be 200 with the whole body.
-async fn send(listen: SocketAddr, requests: usize) -> Result<()> {
+async fn send(listen: SocketAddr, path: &str, bearer: &str, requests: usize) -> Result<()> {
     let request = format!(
-        "GET /orders/1 HTTP/1.1\r\nHost: {listen}\r\nUser-Agent: python-requests/2.32.5\r\nAccept: */*\r\n\
-         Accept-Encoding: gzip, deflate\r\nAuthorization: Bearer wrong\r\n\r\n"
+        "GET {path}/1 HTTP/1.1\r\nHost: {listen}\r\nUser-Agent: python-requests/2.32.5\r\nAccept: */*\r\n\
+         Accept-Encoding: gzip, deflate\r\nAuthorization: Bearer {bearer}\r\n\r\n"
     );
-    let body = body();
+    let body = content();
     let mut connection = Raw::connect(listen).await?;
     for number in 1..=requests {
         connection.send(&request).await?;
@@ -315,7 +480,7 @@ async fn answer_all(mut stream: TcpStream, token: Arc<str>, served: Arc<AtomicUs
     let good = format!(
         "HTTP/1.1 200 OK\r\nServer: nginx/1.28.0\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: application/json\r\n\
          Content-Length: {BODY_BYTES}\r\nConnection: keep-alive\r\n\r\n{}",
-        body()
+        content()
     );
     let refused =
         "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n";
@@ -356,7 +521,7 @@ fn carries(head: &str, token: &str) -> bool {
     head.starts_with("GET ") && injected && values.next().is_none()
 }
 
-fn body() -> String {
+fn content() -> String {
     "0123456789abcdef".repeat(BODY_BYTES / 16)
 }
 

@@ -25,7 +25,7 @@ use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 const SHARDS: usize = 16;
 /// With fewer entries than that for each, there are fewer shards.
 const SHARD_ENTRIES: usize = 64;
-/// What a slot takes beside its token's text: itself, its channel's shared part, its counts. Measured (`benches/caller_cache.rs`), rounded up.
+/// What a slot takes beside its token's text: itself, its channel's shared part, its counts. Measured (`examples/caller_cache.rs`), rounded up.
 pub(super) const SLOT_BYTES: usize = 1024;
 
 /// What a cache of callers' tokens may hold, and how much it may ask of the authority.
