@@ -109,11 +109,6 @@ def env_of(container: dict) -> dict:
     return {e["name"]: e.get("value") for e in container.get("env", [])}
 
 
-def reads(key: str) -> bool:
-    """Whether the sidecar's configuration has a key, as the README's table says, which a test holds against the code."""
-    return f"| `{key}` |" in (ROOT / "README.md").read_text()
-
-
 def binary(name: str) -> str:
     """A binary that `run` has built."""
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))

@@ -14,7 +14,7 @@ import unittest
 import yaml
 
 from lib import ALL, CHARTS, HELMS, ROOT
-from lib import binary, documents, env_of, of_kind, one, reads, values_of
+from lib import binary, documents, env_of, of_kind, one, values_of
 from test_monitoring import KNOWN
 from test_render import as_aks_serves
 
@@ -122,9 +122,6 @@ class Commands(unittest.TestCase):
     def test_keycloak_and_other_servers(self):
         run = self.run_section("Any Kubernetes, with Keycloak")
         for rendered in run.installed:
-            if "clientCredentials" in rendered and not reads("credentials.*.clientCredentials.tokenEndpoint"):
-                print("\nnot checked: this sidecar has no `clientCredentials`")
-                continue
             objects = self.takes(rendered)
             pod = one(objects, "Deployment")["spec"]["template"]
             self.assertNotIn("azure.workload.identity/use", pod["metadata"]["labels"])
@@ -148,6 +145,7 @@ class Commands(unittest.TestCase):
 
     def test_day_two(self):
         run = self.run_section("AKS: ", "Day two")
+        self.takes(next(r for r in run.installed if "resource: https://mcp.example.com/mcp" in r))
         kinds = {o["kind"] for o in documents(run.installed[-1])}
         self.assertLessEqual({"PodMonitor", "PrometheusRule"}, kinds)
 

@@ -11,7 +11,7 @@ import kubernetes_validate
 import yaml
 
 from lib import ALL, FOREIGN, HELMS, INJECTOR, NATIVE_FROM, ROOT, SERVER, VERSIONS
-from lib import binary, ci_values, containers, documents, env_of, helm, of_kind, one, pod_templates, reads, render, template, values_of
+from lib import binary, ci_values, containers, documents, env_of, helm, of_kind, one, pod_templates, render, template, values_of
 
 AZURE_USE = "azure.workload.identity/use"
 AZURE_SKIP = "azure.workload.identity/skip-containers"
@@ -252,8 +252,6 @@ class Server(unittest.TestCase):
     def test_the_binaries_take_what_the_chart_writes(self):
         for values in ci_values(SERVER):
             with self.subTest(values=values.name), tempfile.TemporaryDirectory() as folder:
-                if "inbound" in values_of(values) and not reads("inbound.listen"):
-                    self.skipTest("this sidecar has no `inbound`")
                 objects = documents(template(SERVER, values))
                 pod = as_aks_serves(one(objects, "Deployment")["spec"]["template"])
                 config = pathlib.Path(folder, "config.yaml")
