@@ -14,8 +14,11 @@ const TOKEN_FILE: &str = "token";
 const CONFIG_DIR: &str = "/etc/token-sidecar";
 /// Where `admin` listens: the kubelet probes from outside of the pod.
 const ADMIN_HOST: &str = "0.0.0.0";
-/// Stands for a URL that the kubelet will read, while the configuration is checked.
-const UNREAD: &str = "https://upstream.invalid";
+
+/// Stands for a URL that only the kubelet can read, while the configuration is put together and checked.
+fn unread(port: u16) -> String {
+    format!("https://read-by-the-kubelet-{port}.invalid")
+}
 
 /// The variables that the sidecar's configuration may count on.
 pub(super) fn variables(profile: &Profile) -> Vec<(&'static str, String)> {
@@ -75,8 +78,8 @@ pub(super) fn configuration(profile: &Profile, routes: &[Route]) -> Option<Value
             },
         };
         let upstream = match &route.upstream {
-            Upstream::Url(url) => url,
-            Upstream::From(_) | Upstream::ConfigMap => UNREAD,
+            Upstream::Url(url) => url.clone(),
+            Upstream::From(_) | Upstream::ConfigMap => unread(route.port),
         };
         let mut entry =
             json!({ "name": route.name, "upstream": upstream, "credential": credential });
@@ -141,14 +144,6 @@ fn only<'r>(profile: &Profile, routes: &'r [Route]) -> Option<(&'r Route, &'r st
     }
 }
 
-/// Whether a route's upstream is only known to the kubelet, in a configuration that has no place for that.
-pub(super) fn unreadable<'r>(profile: &Profile, routes: &'r [Route]) -> Option<&'r Route> {
-    let alone = only(profile, routes).is_some();
-    routes
-        .iter()
-        .find(|r| !alone && matches!(r.upstream, Upstream::From(_)))
-}
-
 /// The sidecar's container. `given`: what AKS' webhook has put into the pod already.
 pub(super) fn sidecar(
     profile: &Profile,
@@ -188,16 +183,22 @@ pub(super) fn sidecar(
                     json!({ "name": "TOKEN_SIDECAR_UPSTREAM", "valueFrom": from })
                 }
                 Upstream::Url(url) => variable("TOKEN_SIDECAR_UPSTREAM", url),
-                Upstream::ConfigMap => variable("TOKEN_SIDECAR_UPSTREAM", UNREAD),
+                Upstream::ConfigMap => variable("TOKEN_SIDECAR_UPSTREAM", ""),
             });
             env.push(variable("TOKEN_SIDECAR_SCOPE", scope));
         }
         (None, Some(configuration), _) => {
             args.clear();
-            env.push(variable(
-                "TOKEN_SIDECAR_CONFIG_TEXT",
-                &configuration.to_string(),
-            ));
+            let mut text = configuration.to_string().replace('$', "$$");
+            for route in routes {
+                if let Upstream::From(from) = &route.upstream {
+                    // The kubelet puts a variable's value in the place of `$(NAME)` in the ones after it.
+                    let name = format!("TOKEN_SIDECAR_UPSTREAM_{}", route.port);
+                    text = text.replace(&unread(route.port), &format!("$({name})"));
+                    env.push(json!({ "name": name, "valueFrom": from }));
+                }
+            }
+            env.push(json!({ "name": "TOKEN_SIDECAR_CONFIG_TEXT", "value": text }));
         }
         (None, None, SidecarConfig::ConfigMap { key, .. }) => {
             env.push(variable(

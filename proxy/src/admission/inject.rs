@@ -213,13 +213,6 @@ fn add(
                 .into(),
         );
     }
-    if let Some(route) = container::unreadable(profile, &plan.routes) {
-        problems.push(format!(
-            "the upstream of {} comes from a `valueFrom`, which works for a single upstream without further routes alone; set \
-             `rewrite[].upstream` in the profile, or write the URL into the pod",
-            route.name
-        ));
-    }
     let configuration = container::configuration(profile, &plan.routes);
     if let Some(configuration) = &configuration {
         if items(configuration, "routes").is_empty() {
@@ -341,14 +334,6 @@ fn nothing_to_do(name: &str, profile: &Profile) -> String {
 }
 
 fn warn(pod: &Value, profile: &Profile, request: &Request<'_>, warnings: &mut Vec<String>) {
-    let had = pod::containers(pod).any(|c| aks::given(pod, c.value).is_some());
-    // In a file the label is in the template from now on.
-    if profile.token == TokenSource::Aks && !request.asked && !aks::asked(pod) && !had {
-        warnings.push(format!(
-            "label {} was added: if AKS' webhook was called before this one it will not be called again; put the label into the pod template",
-            aks::USE
-        ));
-    }
     let ends = pod
         .pointer("/spec/restartPolicy")
         .and_then(Value::as_str)

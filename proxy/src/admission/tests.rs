@@ -325,6 +325,54 @@ fn a_value_that_only_the_kubelet_knows_moves_to_the_sidecar() {
 }
 
 #[test]
+fn so_does_one_of_several() {
+    let mut pod = pod();
+    let from = json!({"configMapKeyRef": {"name": "settings", "key": "url"}});
+    pod["spec"]["containers"][0]["env"] = json!([
+        {"name": "A", "value": "https://a.example/$$x"},
+        {"name": "BACKEND_API_URL", "valueFrom": from},
+    ]);
+    let profile = Profile {
+        rewrite: vec![
+            Rewrite {
+                upstream: Some("https://a.example/$x".into()),
+                ..rewrite("A")
+            },
+            rewrite("BACKEND_API_URL"),
+        ],
+        ..profile()
+    };
+    let after = injected(&pod, profile);
+    let sidecar = &after["spec"]["initContainers"][0];
+    let reference = &env(sidecar, "TOKEN_SIDECAR_UPSTREAM_8081")["valueFrom"];
+    assert_eq!(reference, &from);
+    // The kubelet expands what comes before: the reference must, and a dollar in it is a dollar.
+    let names: Vec<&Value> = sidecar["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| &e["name"])
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "TOKEN_SIDECAR_UPSTREAM_8081",
+            "TOKEN_SIDECAR_CONFIG_TEXT",
+            "TOKEN_SIDECAR_LOG_LEVEL"
+        ]
+    );
+    let text = env(sidecar, "TOKEN_SIDECAR_CONFIG_TEXT")["value"]
+        .as_str()
+        .unwrap();
+    let config: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(config["routes"][0]["upstream"], "https://a.example/$$x");
+    assert_eq!(
+        config["routes"][1]["upstream"],
+        "$(TOKEN_SIDECAR_UPSTREAM_8081)"
+    );
+}
+
+#[test]
 fn a_variable_from_elsewhere_is_set_where_the_profile_says() {
     let mut pod = pod();
     pod["spec"]["containers"] = json!([{"name": "app", "envFrom": [{"configMapRef": {"name": "settings"}}]}, {"name": "other"}]);

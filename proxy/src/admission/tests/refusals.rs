@@ -128,15 +128,6 @@ fn what_cannot_be_rewritten() {
         profile(),
         "the sidecar would have nothing to do: no container sets BACKEND_API_URL, and there are no routes; set the variable in the pod (`env`, not `envFrom`), or add routes to the profile or the annotation token-sidecar.io/routes",
     );
-    let two = Profile {
-        rewrite: vec![rewrite("BACKEND_API_URL"), rewrite("A")],
-        ..profile()
-    };
-    refused(
-        |p| p["spec"]["containers"][0]["env"] = json!([{"name": "BACKEND_API_URL", "valueFrom": {"configMapKeyRef": {}}}, {"name": "A", "value": "https://a.example"}]),
-        two,
-        "the upstream of backend-api-url comes from a `valueFrom`, which works for a single upstream without further routes alone; set `rewrite[].upstream` in the profile, or write the URL into the pod",
-    );
     let fixed = Profile {
         rewrite: vec![Rewrite {
             port: Some(8085),
