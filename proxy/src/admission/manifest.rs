@@ -55,8 +55,17 @@ pub enum Action<'a> {
 /// # Errors
 /// Everything that stands against it, one line each. Then nothing is to be done.
 pub fn apply(text: &str, name: &str, action: Action<'_>) -> Result<Manifest, Vec<String>> {
-    let documents = yaml::documents(text)
-        .map_err(|e| vec![format!("{name}:{}:{}: {}", e.line, e.column, e.message)])?;
+    let documents = yaml::documents(text).map_err(|e| {
+        let template = if text.contains("{{") {
+            "; a template must be rendered first, as `helm template` does"
+        } else {
+            ""
+        };
+        vec![format!(
+            "{name}:{}:{}: {}{template}",
+            e.line, e.column, e.message
+        )]
+    })?;
     let mut manifest = Manifest {
         text: String::with_capacity(text.len() + 4096),
         notes: Vec::new(),
