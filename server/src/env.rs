@@ -191,6 +191,8 @@ impl Settings {
         let shutdown_delay = reader.seconds(&SHUTDOWN_DELAY, 0.0, 600.0);
         let shutdown_deadline = reader.seconds(&SHUTDOWN_DEADLINE, 0.0, 3600.0);
         let settings = || {
+            // Wrong is wrong, also when it is not used.
+            let (forward, caller_header) = (forward_caller?, Some(caller_header?));
             Some(Self {
                 backend: backend?,
                 backend_timeout: backend_timeout?,
@@ -200,11 +202,7 @@ impl Settings {
                 port: port?,
                 allowed_hosts: allowed_hosts?,
                 allowed_origins: allowed_origins?,
-                caller_header: if forward_caller? {
-                    Some(caller_header?)
-                } else {
-                    None
-                },
+                caller_header: caller_header.filter(|_| forward),
                 log_level: log_level?,
                 log_format: log_format?,
                 shutdown_delay: shutdown_delay?,

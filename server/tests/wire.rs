@@ -4,6 +4,8 @@
 
 #[path = "wire/backend.rs"]
 mod backend;
+#[path = "wire/caller.rs"]
+mod caller;
 #[path = "wire/calls.rs"]
 mod calls;
 #[path = "wire/client.rs"]

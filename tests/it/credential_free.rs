@@ -14,12 +14,15 @@ use std::{
     time::Duration,
 };
 
-fn contains(haystack: &[u8], needle: &str) -> bool {
+pub(crate) fn contains(haystack: &[u8], needle: &str) -> bool {
     memchr::memmem::find(haystack, needle.as_bytes()).is_some()
 }
 
 /// Which of `needles` occur in the memory of a running process, read as a debugger would (same user, or root).
-fn found_in_memory<'n>(process: &Process, needles: &[&'n str]) -> io::Result<Vec<&'n str>> {
+pub(crate) fn found_in_memory<'n>(
+    process: &Process,
+    needles: &[&'n str],
+) -> io::Result<Vec<&'n str>> {
     let pid = process.pid();
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let mut memory = File::open(format!("/proc/{pid}/mem"))?;

@@ -42,6 +42,8 @@ mod lab;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod on_behalf_of;
+#[cfg(test)]
 mod request_bodies;
 #[cfg(test)]
 mod request_crowd;

@@ -133,6 +133,23 @@ async fn answer(
                 .insert(header::LOCATION, "/users/1".parse().unwrap());
             response
         }
+        "/users/step-up" => {
+            let problem =
+                r#"{"type":"urn:token-sidecar:step-up","title":"More is needed","status":401}"#;
+            let mut response = reply(401, "application/problem+json", problem.into());
+            let headers = response.headers_mut();
+            headers.insert(
+                "token-sidecar-step-up",
+                "abcdefghijklmnopqrst-_".parse().unwrap(),
+            );
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                r#"Bearer error="insufficient_claims",scope="a b",claims="e30=""#
+                    .parse()
+                    .unwrap(),
+            );
+            response
+        }
         "/users/none" => {
             let problem =
                 r#"{"title":"No valid token","detail":"credential default: expired","status":503}"#;

@@ -58,6 +58,35 @@ impl McpServer {
         }
     }
 
+    /// As [`McpServer::start`], on an address that somebody else knows already.
+    ///
+    /// # Errors
+    /// When it ends first, or never answers; the text has its output.
+    pub async fn start_at(
+        program: &Path,
+        address: SocketAddr,
+        backend: &str,
+        more: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut env = BTreeMap::<String, OsString>::new();
+        env.insert("BACKEND_API_URL".into(), backend.into());
+        env.insert("HOST".into(), address.ip().to_string().into());
+        env.insert("PORT".into(), address.port().to_string().into());
+        env.extend(
+            more.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).into())),
+        );
+        let mut process = Process::spawn(program, &[AS_MCP_SERVER.into()], &env)?;
+        match Box::pin(answers(&mut process, address)).await {
+            Ok(()) => Ok(Self { process, address }),
+            Err(_) => Err(format!(
+                "the MCP server does not answer; it said:\n{}",
+                process.output()
+            )
+            .into()),
+        }
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
