@@ -7,11 +7,6 @@
 )]
 
 #[path = "../src/token/verify/test_keys.rs"]
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "shared with the tests of the verification, which use all of it"
-)]
 mod test_keys;
 
 /// Where `test_keys` looks for it.
