@@ -12,6 +12,8 @@ mod credential_free;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod grants_authority;
+#[cfg(test)]
 mod grants_client;
 #[cfg(test)]
 mod grants_delegation;
