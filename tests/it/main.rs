@@ -14,6 +14,8 @@ mod demo;
 #[cfg(test)]
 mod grants_authority;
 #[cfg(test)]
+mod grants_caller;
+#[cfg(test)]
 mod grants_client;
 #[cfg(test)]
 mod grants_delegation;
