@@ -29,6 +29,7 @@ const OPTIONS: ServeOptions = ServeOptions {
     name: "connection",
     max_connections: 1024,
     header_timeout: Duration::from_secs(30),
+    write_timeout: Duration::from_secs(30),
     max_buffer: 32 * 1024,
     max_headers: 100,
 };

@@ -50,6 +50,8 @@ mod on_behalf_of;
 #[cfg(test)]
 mod request_bodies;
 #[cfg(test)]
+mod request_corners;
+#[cfg(test)]
 mod request_crowd;
 #[cfg(test)]
 mod request_errors;

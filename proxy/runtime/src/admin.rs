@@ -28,6 +28,7 @@ const OPTIONS: ServeOptions = ServeOptions {
     name: "admin connection",
     max_connections: 64,
     header_timeout: Duration::from_secs(2),
+    write_timeout: Duration::from_secs(5),
     max_buffer: 8192,
     max_headers: 64,
 };

@@ -1,6 +1,6 @@
 //! A hardened HTTP/1.1 server loop for the small servers (admin port, MCP server); the request flow has its own.
 //!
-//! Bounded connections, bounded headers, a limit on the time to send them, and an end when the drain begins.
+//! Bounded connections, bounded headers, limits on the time to send them and to leave an answer unread, and an end when the drain begins.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -15,6 +15,9 @@ use tokio::sync::Semaphore;
 
 use crate::{listener::AsyncListener, shutdown::DrainWatch, spawn};
 
+mod patience;
+use patience::Patience;
+
 /// Limits of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct ServeOptions {
@@ -24,6 +27,8 @@ pub struct ServeOptions {
     pub max_connections: usize,
     /// How long a connection may take to send a request's headers; also how long it may idle between requests.
     pub header_timeout: Duration,
+    /// How long a peer may leave an answer unread before its connection is closed.
+    pub write_timeout: Duration,
     /// Bytes of buffer for a connection, and with it of a request's headers; at least 8192.
     pub max_buffer: usize,
     /// Header fields of a request.
@@ -66,6 +71,7 @@ pub async fn serve_http1<S, B>(
             () = watch.draining() => return,
             next = next => next,
         };
+        let stream = Patience::new(stream, options.write_timeout);
         let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
         let (guard, mut watch) = (watch.guard(), watch.clone());
         drop(spawn(options.name, async move {
@@ -84,3 +90,6 @@ pub async fn serve_http1<S, B>(
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,10 +129,10 @@ pub struct Replayable(Rc<RefCell<LiveBody>>);
 impl Replayable {
     /// The body from its beginning, if all that has gone out was kept. The use of it before gets nothing more, and is told so.
     pub fn again(&self) -> Option<RequestBody> {
-        let mut live = self.0.borrow_mut();
-        if live.kept.is_none() || live.failure.is_some() {
+        if !self.is_whole() {
             return None;
         }
+        let mut live = self.0.borrow_mut();
         live.replayed = 0;
         live.trailers_sent = false;
         live.uses += 1;
@@ -152,9 +152,16 @@ impl Replayable {
         self.0.borrow().ended
     }
 
-    /// Whether nothing of it has been taken yet.
-    pub fn untouched(&self) -> bool {
-        self.0.borrow().seen == 0
+    /// Whether all that has gone out was kept, so that [`Replayable::again`] gives a body.
+    pub fn is_whole(&self) -> bool {
+        let live = self.0.borrow();
+        live.kept.is_some() && live.failure.is_none()
+    }
+
+    /// The response's header has come: the body's end begins no wait for it any more.
+    pub fn answered(&self) {
+        let rules = &mut self.0.borrow_mut().rules;
+        rules.response_header = rules.idle;
     }
 }
 
@@ -405,6 +412,7 @@ impl Streaming {
             Some(Ok(frame)) => Some(Ok(match frame.into_trailers() {
                 Ok(mut trailers) => {
                     strip::trailers(&mut trailers, &self.strip);
+                    self.finish();
                     Frame::trailers(trailers)
                 }
                 Err(other) => other,

@@ -190,6 +190,9 @@ impl Exchange<'_> {
                     "the upstream switched protocols without having been asked to",
                 ));
             }
+            if let Some(body) = replay {
+                body.answered();
+            }
             return Ok(self.answer(response, lease, workload));
         }
     }
@@ -337,7 +340,8 @@ impl Exchange<'_> {
             .path_and_query()
             .cloned()
             .unwrap_or(uri::PathAndQuery::from_static("/"));
-        if base.is_empty() {
+        // An absolute form without a path (`http://host?query`) has a slash put before it when it is written out, not when it is taken as text.
+        if base.is_empty() && own.as_str().starts_with('/') {
             return own;
         }
         // Both parts were valid on their own, and a path stays one when it is put behind another.
@@ -419,13 +423,17 @@ impl Exchange<'_> {
         if self.grant.reject(token, claims.as_deref()) == Rejection::HeldOff {
             return Err((Replay::HeldOff, None));
         }
-        let body = body_again(replay).ok_or((Replay::BodyTooLarge, None))?;
+        if !replay.is_none_or(Replayable::is_whole) {
+            return Err((Replay::BodyTooLarge, None));
+        }
         let deadline = Instant::now() + self.route.params.token_wait;
         let token = self
             .grant
             .replaced(token, deadline)
             .await
             .map_err(|instead| (Replay::NoToken, instead))?;
+        // Only now: should no token have come, the answer passes, and with it what is still to be sent of the request.
+        let body = body_again(replay).ok_or((Replay::BodyTooLarge, None))?;
         Ok((token, body))
     }
 

@@ -99,7 +99,8 @@ pub fn h2(
     }
 }
 
-fn classify(mut error: TrySendError<Request<RequestBody>>, reused: bool) -> SendError {
+/// What hyper's error means. `reused`: the connection had served before.
+pub(super) fn classify(mut error: TrySendError<Request<RequestBody>>, reused: bool) -> SendError {
     if let Some(request) = error.take_message() {
         return SendError::NotSent(Box::new(request));
     }

@@ -4,6 +4,7 @@
 pub mod dedicated;
 pub mod h1;
 pub mod h2;
+mod place;
 
 use super::params::{HttpVersions, UpstreamParams};
 use crate::{
@@ -185,6 +186,10 @@ pub struct Upstream {
     retired: Cell<bool>,
     /// A connection or a place became free, or opening one has ended.
     freed: Notify,
+    /// Those who wait for a place, and can do nothing with a connection.
+    placeless: Cell<usize>,
+    /// For them: a place became free, or a connection that could give up its own.
+    vacated: Notify,
 }
 
 struct Idle {
@@ -232,6 +237,8 @@ impl Upstream {
             is_h1: Cell::new(is_h1),
             retired: Cell::new(false),
             freed: Notify::new(),
+            placeless: Cell::new(0),
+            vacated: Notify::new(),
         })
     }
 
@@ -295,7 +302,7 @@ impl Upstream {
         }
     }
 
-    /// A new connection, whatever is idle.
+    /// A new connection, whatever is idle; with as many as allowed open it takes an idle one's place, or the next that becomes free.
     ///
     /// # Errors
     /// [`CheckoutError`].
@@ -331,7 +338,7 @@ impl Upstream {
         Ok(checkout)
     }
 
-    /// An HTTP/1.1 connection outside of the pool, for an upgrade.
+    /// An HTTP/1.1 connection outside of the pool, for an upgrade; its place as for [`Upstream::fresh`].
     ///
     /// # Errors
     /// [`CheckoutError`].
@@ -349,7 +356,7 @@ impl Upstream {
         within: Duration,
         shard: &Arc<RouteShard>,
     ) -> Result<(Stream, Open), CheckoutError> {
-        if self.open.get() >= self.setup.params.max_connections {
+        if timeout(within, self.place()).await.is_err() {
             return Err(CheckoutError::Full);
         }
         let open = Open::new(self, shard);
@@ -371,7 +378,7 @@ impl Upstream {
                 since: Cell::new(None),
             });
             drop(idle);
-            self.freed.notify_one();
+            self.free();
         }
     }
 
@@ -455,6 +462,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.upstream.open.set(self.upstream.open.get() - 1);
         self.shard.connections.sub(1);
-        self.upstream.freed.notify_one();
+        self.upstream.free();
     }
 }

@@ -63,6 +63,7 @@ impl FakeBackend {
             name: "fake backend",
             max_connections: 100,
             header_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
             max_buffer: 65536,
             max_headers: 100,
         };

@@ -5,7 +5,7 @@ use super::{CheckoutError, Open, Upstream};
 use crate::metrics::request::RouteShard;
 use crate::request::{
     body::{Lease, RequestBody},
-    send::SendError,
+    send::{SendError, classify},
     timer::Deadline,
 };
 use http::{Request, Response};
@@ -50,12 +50,12 @@ impl Dedicated {
         request: Request<RequestBody>,
         deadline: &Deadline,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let mut response = pin!(self.0.send_request(request));
+        let mut response = pin!(self.0.try_send_request(request));
         poll_fn(|cx| match response.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(
                 result
                     .map(|r| (r, Lease::Dedicated(Rc::clone(&self.1))))
-                    .map_err(SendError::Protocol),
+                    .map_err(|error| classify(error, false)),
             ),
             Poll::Pending if deadline.poll_due(cx) => Poll::Ready(Err(SendError::Timeout)),
             Poll::Pending => Poll::Pending,

@@ -125,6 +125,6 @@ impl Drop for H2Lease {
             .streams
             .set(self.connection.streams.get() - 1);
         self.connection.idle_since.set(Instant::now());
-        self.upstream.freed.notify_one();
+        self.upstream.free();
     }
 }
