@@ -16,6 +16,7 @@ use harness::{
 use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::BodyExt;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
@@ -120,7 +121,8 @@ async fn an_upgrade_waits_for_a_place() {
     let mut connection = bench.sidecar.client().connect().await.unwrap();
     let (writer, body) = body::channel();
     let held = Request::post("/echo").body(body).unwrap();
-    let held = tokio::spawn(async move { connection.send(held).await });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { connection.send(held).await });
     assert!(writer.data("a").await);
     bench.upstream.requests().wait_for(1).await.unwrap();
     let mut raw = Raw::connect(bench.sidecar.listen()).await.unwrap();
@@ -134,7 +136,8 @@ async fn an_upgrade_waits_for_a_place() {
         .await
         .unwrap();
     drop(writer);
-    assert_eq!(held.await.unwrap().unwrap().status, 200);
+    let held = tasks.join_next().await.unwrap().unwrap();
+    assert_eq!(held.unwrap().status, 200);
     let answer = raw.answer().await.unwrap();
     assert_eq!(answer.status(), 101, "{}", answer.text());
 }

@@ -254,6 +254,10 @@ fn http_url(text: &str) -> Parsed<Url> {
     // An empty user name leaves nothing behind in `url`; an `@` further on is part of the path.
     let authority = text.splitn(3, '/').nth(2).unwrap_or_default();
     let end = authority.find(['/', '?', '#']).unwrap_or(authority.len());
+    if end == 0 {
+        // `https:///x@host` would be read as if it had two slashes.
+        return Err("names no host; write one such as https://example.com".into());
+    }
     if authority[..end].contains('@') {
         return Err("carries a user name or password; remove what stands before the `@`".into());
     }

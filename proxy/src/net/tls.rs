@@ -86,7 +86,7 @@ pub fn client_config_as(
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = system_roots();
     if let Some(path) = ca_file {
-        add_file(&mut roots, path)?;
+        add_file(Arc::make_mut(&mut roots), path)?;
     }
     if roots.is_empty() {
         return Err(TlsError::NoRoots);
@@ -105,11 +105,11 @@ pub fn exclusive_config(
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     add(&mut roots, named, CertificateDer::pem_slice_iter(pem))?;
-    config(roots, alpn, None)
+    config(roots.into(), alpn, None)
 }
 
 fn config(
-    roots: RootCertStore,
+    roots: Arc<RootCertStore>,
     alpn: Alpn,
     certificate: Option<&ClientCertificate>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
@@ -176,18 +176,17 @@ impl ClientCertificate {
     }
 }
 
-/// The system's roots, read once: they come with the image, and parsing them takes as long as the rest of the start. A `ca_file` is read anew by
-/// each configuration.
-fn system_roots() -> RootCertStore {
-    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
-    ROOTS
-        .get_or_init(|| {
-            let mut roots = RootCertStore::empty();
-            // Unusable certificates are skipped: one exotic root must not keep the pod from starting.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        })
-        .clone()
+/// The system's roots, read once and held once: they come with the image, parsing them takes as long as the rest of the start, and a copy for each
+/// upstream would be most of the memory of a sidecar with many. A `ca_file` is read anew by each configuration.
+fn system_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        // Unusable certificates are skipped: one exotic root must not keep the pod from starting.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots.into()
+    });
+    Arc::clone(roots)
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
@@ -224,6 +223,19 @@ fn unusable(path: &Path, cause: &dyn std::fmt::Display) -> TlsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_systems_roots_are_held_once() {
+        if system_roots().is_empty() {
+            let error = client_config(None, Alpn::Http1).unwrap_err();
+            assert!(matches!(error, TlsError::NoRoots), "{error}");
+            return;
+        }
+        let held: Vec<_> = (0..100)
+            .map(|_| client_config(None, Alpn::Http1).unwrap())
+            .collect();
+        assert!(Arc::strong_count(&system_roots()) > held.len());
+    }
 
     #[test]
     fn a_missing_or_empty_ca_file_is_named() {

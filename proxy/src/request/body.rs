@@ -158,10 +158,13 @@ impl Replayable {
         live.kept.is_some() && live.failure.is_none()
     }
 
-    /// The response's header has come: the body's end begins no wait for it any more.
+    /// The response's header has come: the body's end begins no wait for it any more, and there will be no replay to keep the body for.
     pub fn answered(&self) {
-        let rules = &mut self.0.borrow_mut().rules;
-        rules.response_header = rules.idle;
+        let mut live = self.0.borrow_mut();
+        live.rules.response_header = live.rules.idle;
+        if live.nothing_to_replay() {
+            live.kept = None;
+        }
     }
 }
 

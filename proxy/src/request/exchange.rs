@@ -155,7 +155,7 @@ impl Exchange<'_> {
                     continue;
                 }
                 if wants_nonce {
-                    return Ok(self.answer(response, lease, workload));
+                    return Ok(self.answer(response, lease, workload, replay));
                 }
             }
             if unauthorized && !rejected {
@@ -190,10 +190,7 @@ impl Exchange<'_> {
                     "the upstream switched protocols without having been asked to",
                 ));
             }
-            if let Some(body) = replay {
-                body.answered();
-            }
-            return Ok(self.answer(response, lease, workload));
+            return Ok(self.answer(response, lease, workload, replay));
         }
     }
 
@@ -442,8 +439,12 @@ impl Exchange<'_> {
         mut response: Response<Incoming>,
         lease: Lease,
         workload: Option<OnUpgrade>,
+        replay: Option<&Replayable>,
     ) -> Answer {
         let route = &self.route;
+        if let Some(body) = replay {
+            body.answered();
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(workload) = workload
         {

@@ -101,6 +101,10 @@ fn routes() {
         ),
         ("https://u.example:0", "port 0; give another"),
         (
+            "https:///me:secret@u.example",
+            "names no host; write one such as https://example.com",
+        ),
+        (
             "https://u.example/a?b",
             "has a query; remove the `?` and what follows",
         ),
