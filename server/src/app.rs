@@ -19,7 +19,8 @@ use crate::{
     backend::Backend,
     env::Settings,
     health::BackendCheck,
-    http_service::{HttpService, MAX_BODY},
+    http_service::HttpService,
+    intake::{Intake, MAX_BODY},
     mcp::Mcp,
     metrics::Metrics,
     tools::{Catalog, ToolsError, call::Toolbox},
@@ -106,6 +107,7 @@ impl App {
             metrics,
             hosts,
             origins,
+            intake: Intake::new(),
         };
         Ok(Self {
             service,

@@ -5,10 +5,10 @@ use std::{convert::Infallible, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT, ALLOW},
+    header::{ACCEPT, ALLOW, RETRY_AFTER},
     request::Parts,
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::json;
 use sidecar_runtime::admin::Admin;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     guard::{self, AllowedHosts, AllowedOrigins, Refusal},
     health::BackendCheck,
+    intake::{Intake, IntakeError, Share},
     mcp::Mcp,
     messages,
     metrics::Metrics,
@@ -24,8 +25,6 @@ use crate::{
     tools::call::Toolbox,
 };
 
-/// The largest body of a request, in bytes.
-pub(crate) const MAX_BODY: usize = 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -39,6 +38,7 @@ pub(crate) struct HttpService {
     pub(crate) metrics: Metrics,
     pub(crate) hosts: AllowedHosts,
     pub(crate) origins: AllowedOrigins,
+    pub(crate) intake: Intake,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl HttpService {
     async fn guarded(&self, endpoint: Endpoint, request: Request<Incoming>) -> Response<Body> {
         match endpoint {
             Endpoint::Mcp => match self.read(request).await {
-                Ok((parts, body)) => self.mcp.respond(parts, body).await,
+                Ok((parts, body, _share)) => self.mcp.respond(parts, body).await,
                 Err(refused) => *refused,
             },
             Endpoint::Messages => {
@@ -135,7 +135,9 @@ impl HttpService {
             return not_allowed(&[Method::POST]);
         }
         match self.read(request).await {
-            Ok((parts, body)) => messages::respond(&self.toolbox, &parts.headers, &body).await,
+            Ok((parts, body, _share)) => {
+                messages::respond(&self.toolbox, &parts.headers, &body).await
+            }
             Err(refused) => *refused,
         }
     }
@@ -195,34 +197,43 @@ impl HttpService {
         respond::problem(status, detail)
     }
 
-    /// Reads a request's body, bounded in size and time.
+    /// Reads a request's body, bounded in size and time. What it takes of the budget is held until the answer is made.
     async fn read(
         &self,
         request: Request<Incoming>,
-    ) -> Result<(Parts, Bytes), Box<Response<Body>>> {
+    ) -> Result<(Parts, Bytes, Share), Box<Response<Body>>> {
         let (parts, body) = request.into_parts();
-        let refuse = |reason, status, detail: &str| {
-            self.metrics.rejected(reason);
-            Err(Box::new(respond::problem(status, detail)))
-        };
-        match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
-            Ok(Ok(body)) => Ok((parts, body.to_bytes())),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => refuse(
+        let (reason, status, detail) = match timeout(BODY_TIMEOUT, self.intake.read(body)).await {
+            Ok(Ok((body, share))) => return Ok((parts, body, share)),
+            Ok(Err(IntakeError::TooLarge)) => (
                 "body_too_large",
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "the body is larger than 1 MiB",
             ),
-            Ok(Err(_)) => refuse(
+            Ok(Err(IntakeError::Full)) => (
+                "overloaded",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many large bodies at once; try again shortly, or send a smaller one",
+            ),
+            Ok(Err(IntakeError::Broken)) => (
                 "body_broken",
                 StatusCode::BAD_REQUEST,
                 "the body ended early",
             ),
-            Err(_) => refuse(
+            Err(_) => (
                 "body_too_slow",
                 StatusCode::REQUEST_TIMEOUT,
                 "the body did not arrive in time",
             ),
+        };
+        self.metrics.rejected(reason);
+        let mut response = respond::problem(status, detail);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        Err(Box::new(response))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod env;
 mod guard;
 mod health;
 mod http_service;
+mod intake;
 mod jsonrpc;
 mod mcp;
 mod messages;

@@ -2,7 +2,7 @@
 
 use mcp_server::Ended;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 use crate::{
     backend::FakeBackend,
@@ -196,4 +196,40 @@ async fn large_headers_and_broken_bodies() {
     assert_eq!(raw(server.addr, &large).await.status, 431);
     let bad_chunk = "POST /messages HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\nzz\r\n";
     assert_eq!(raw(server.addr, bad_chunk).await.status, 400);
+}
+
+/// Callers that keep large bodies unfinished take room from other large ones only, and give it back.
+#[tokio::test]
+async fn unfinished_bodies_leave_room_for_small_ones() {
+    const MIB: usize = 1024 * 1024;
+    let (_backend, server) = pair();
+    let large = "x".repeat(MIB);
+    let until = async |status: u16| {
+        let asking = async {
+            loop {
+                let answer = send(server.addr, "POST", "/messages", &[], &large).await;
+                if answer.status == status {
+                    return answer;
+                }
+            }
+        };
+        timeout(BOUND, asking).await.unwrap()
+    };
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        let head =
+            format!("POST /messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: {MIB}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&large.as_bytes()[1..]).await.unwrap();
+        held.push(stream);
+    }
+    let refused = until(503).await;
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let answer = send(server.addr, "POST", "/messages", &[], ping).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    drop(held);
+    // There is room for it, and it is no JSON.
+    until(400).await;
 }
