@@ -137,7 +137,7 @@ async fn stopping_finishes_what_is_in_flight() {
     server.stop.send(()).unwrap();
     // The listener is gone before the request in flight is.
     timeout(BOUND, async {
-        while tokio::net::TcpStream::connect(addr).await.is_ok() {
+        while TcpStream::connect(addr).await.is_ok() {
             tokio::task::yield_now().await;
         }
     })
