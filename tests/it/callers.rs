@@ -294,6 +294,31 @@ async fn without_a_good_handle_nothing_leaves() {
     assert_eq!(bench.upstream.got.len(), before);
 }
 
+/// A handle in a field of its own is no business of any upstream's, and is looked for nowhere else.
+#[tokio::test]
+async fn a_handle_in_a_field_of_its_own_never_leaves() {
+    let header = ", handleHeader: X-Caller";
+    let bench = Bench::with(Upstream::open().await, "", header).await;
+    let token = bench.lab.token("alice");
+    send(&bench.sidecar, with_token("/hello", &token)).await;
+    let received = bench.lab.last();
+    let handle = received.header("x-caller")[0];
+    let with = |path: &str, name: &str, value: &str| {
+        let request = Request::get(path).header(name, value);
+        request.body(body::empty()).unwrap()
+    };
+    let client = bench.sidecar.client();
+    for path in ["/orders", "/pods"] {
+        let answer = client.send(with(path, "x-caller", handle)).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let got = bench.upstream.got.last().unwrap();
+        assert!(!got.headers.contains_key("x-caller"), "{path}");
+        assert_eq!(bench.sent().starts_with("Bearer alice-"), path == "/orders");
+    }
+    let elsewhere = with("/orders", "authorization", &format!("Bearer {handle}"));
+    assert_eq!(client.send(elsewhere).await.unwrap().status, 401);
+}
+
 /// rossoctl/cortex#69: audience, scope and token URL are each route's own. rossoctl/cortex#513: whatever `Host` or target the client writes, they stay.
 #[tokio::test]
 async fn audience_scope_and_token_url_are_the_routes_and_never_the_clients() {

@@ -108,3 +108,58 @@ fn injections_that_cannot_work_are_refused() {
         assert!(errors.lines().any(|l| l == message), "{lines}:\n{errors}");
     }
 }
+
+#[test]
+fn routes_for_callers_need_an_inbound_side_and_name_no_second_caller() {
+    let load = |inbound: &str, route: &str| {
+        let text = format!(
+            "{inbound}subjectTokens: {{pod: {{file: /t}}}}\ncredentials:\n  pod: {{tokenExchange: {{tokenEndpoint: 'https://s.example'}}}}\n  user: {{tokenExchange: {{tokenEndpoint: 'https://s.example', subjectToken: caller}}, callerCache: {{maxEntries: 5, maxBytes: 1MiB, maxExchanges: 2}}}}\n  other: {{tokenExchange: {{tokenEndpoint: 'https://s.example', subjectToken: caller, audience: [b]}}}}\nroutes:\n- {{name: r, upstream: 'https://u.example', {route}}}\n"
+        );
+        load_with(&text, &[])
+    };
+    const INBOUND: &str = "inbound: {listen: '127.0.0.1:9', upstream: 'http://127.0.0.1:3333', resource: 'https://m.example/', issuers: [{issuer: 'https://i.example'}]}\n";
+    let refused = |inbound, route, message: &str| {
+        let errors = load(inbound, route).unwrap_err();
+        assert!(
+            errors.lines().any(|l| l.ends_with(message)),
+            "{route}:\n{errors}"
+        );
+    };
+    refused(
+        "",
+        "credential: user",
+        "routes[0].credential: `user` gets a token for each caller, and callers come by the inbound listener; configure `inbound`",
+    );
+    refused(
+        INBOUND,
+        "credential: user, withoutCaller: other",
+        "routes[0].withoutCaller: `other` needs a caller too; name a credential of the pod's own",
+    );
+    refused(
+        INBOUND,
+        "credential: pod, withoutCaller: pod",
+        "routes[0].withoutCaller: the route's credential is the pod's own and needs no caller; remove this, or name a credential that uses the subject token `caller` as `credential`",
+    );
+    refused(
+        INBOUND,
+        "credential: user, withoutCaller: pods",
+        "routes[0].withoutCaller: no credential is named `pods`; did you mean `pod`?",
+    );
+    let config = load(INBOUND, "credential: user, withoutCaller: pod").unwrap();
+    let route = &config.request.routes[0];
+    assert_eq!(
+        (&*route.credential, route.without_caller.as_deref()),
+        ("user", Some("pod"))
+    );
+    assert_eq!(
+        config.token.credentials[1].caller_cache,
+        CacheLimits {
+            max_entries: 5,
+            max_bytes: 1 << 20,
+            max_exchanges: 2
+        }
+    );
+    let header = INBOUND.replace("inbound: {", "inbound: {handleHeader: X-Caller, ");
+    let config = load(&header, "credential: pod").unwrap();
+    assert_eq!(config.request.routes[0].strip_request_headers, ["x-caller"]);
+}
