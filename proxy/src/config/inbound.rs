@@ -241,6 +241,19 @@ fn scope(text: &str) -> Result<String, String> {
     parse::scopes(text)
 }
 
+/// A handle is for this process: a field of its own is taken out of what goes to upstreams, as `Authorization` is in any case.
+pub(super) fn keep_handles_in(side: Option<&InboundParams>, routes: &mut [RouteParams]) {
+    let Some(side) = side else {
+        return;
+    };
+    for route in routes {
+        let name = side.handle_header.clone();
+        if name != header::AUTHORIZATION && !route.strip_request_headers.contains(&name) {
+            route.strip_request_headers.push(name);
+        }
+    }
+}
+
 fn handle_header(text: &str) -> Result<HeaderName, String> {
     let name = parse::header_name(text)?;
     let framing = [

@@ -8,13 +8,12 @@ use super::{
 };
 use crate::{
     net::guard::is_loopback_name,
-    request::inbound::params::InboundParams,
     request::params::{
         HttpVersions, Limits, RequestParams, RouteParams, UpstreamParams, UpstreamTimeouts,
     },
     token::{params::ChainedTokenParams, verify::params::VerifyParams},
 };
-use http::{Method, header::AUTHORIZATION};
+use http::Method;
 use sidecar_runtime::listener::ListenAddr;
 use std::{
     collections::{HashMap, HashSet, hash_map},
@@ -71,18 +70,10 @@ pub(super) fn decode(
         }
     }
     seen.warn_of_unused(top.context);
-    let (inbound, verify): (Option<InboundParams>, _) = inbound::decode(top, &mut listeners)?
+    let (inbound, verify) = inbound::decode(top, &mut listeners)?
         .map(|i| (i.side, i.verify))
         .unzip();
-    if let Some(inbound) = &inbound {
-        // A handle is for this process; `Authorization` is taken out in any case.
-        for route in &mut routes {
-            let name = inbound.handle_header.clone();
-            if name != AUTHORIZATION && !route.strip_request_headers.contains(&name) {
-                route.strip_request_headers.push(name);
-            }
-        }
-    }
+    inbound::keep_handles_in(inbound.as_ref(), &mut routes);
     let params = RequestParams {
         listeners: listeners.finish(),
         routes,
