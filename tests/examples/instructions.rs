@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo build --profile profiling -p token-sidecar
-//! cargo run -p harness --example instructions -- target/profiling/token-sidecar --bound 36000 --caller-ratio 1.15
+//! cargo run -p harness --example instructions -- target/profiling/token-sidecar --bound 35200 --caller-ratio 1.15
 //! ```
 //!
 //! With `--caller-ratio`, also that of a request on behalf of a caller whose token is there, against one with the pod's own: same process, same upstream.
