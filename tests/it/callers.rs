@@ -288,7 +288,8 @@ async fn without_a_good_handle_nothing_leaves() {
     }
     // There was a caller: the pod does not act in their place.
     let before = bench.upstream.got.len();
-    for handle in [&lapsed, &foreign] {
+    let (token, cut) = (bench.lab.token("alice"), "A".repeat(42) + "B");
+    for handle in [&lapsed, &foreign, &token, &cut] {
         assert_eq!(bench.call(handle, "/orders").await.status, 401);
     }
     assert_eq!(bench.upstream.got.len(), before);
@@ -317,6 +318,25 @@ async fn a_handle_in_a_field_of_its_own_never_leaves() {
     }
     let elsewhere = with("/orders", "authorization", &format!("Bearer {handle}"));
     assert_eq!(client.send(elsewhere).await.unwrap().status, 401);
+}
+
+/// Nobody puts a placeholder into a field that is there for handles: what is no handle was meant to be one, and there was a caller.
+#[tokio::test]
+async fn the_pod_does_not_stand_in_for_a_mangled_handle() {
+    let more = ", handleHeader: x-caller-handle";
+    let bench = Bench::with(Upstream::open().await, ", withoutCaller: pod", more).await;
+    let token = bench.lab.token("alice");
+    send(&bench.sidecar, with_token("/hello", &token)).await;
+    let received = bench.lab.last();
+    let behind_a_scheme = format!("Bearer {}", received.header("x-caller-handle")[0]);
+    for (value, status) in [(&*behind_a_scheme, 401), ("placeholder", 401), ("", 200)] {
+        let before = bench.upstream.got.len();
+        let request = Request::get("/orders").header("x-caller-handle", value);
+        let request = request.body(body::empty()).unwrap();
+        let answer = bench.sidecar.client().send(request).await.unwrap();
+        assert_eq!(answer.status, status, "{value}");
+        assert_eq!(bench.upstream.got.len() > before, status == 200, "{value}");
+    }
 }
 
 /// rossoctl/cortex#69: audience, scope and token URL are each route's own. rossoctl/cortex#513: whatever `Host` or target the client writes, they stay.

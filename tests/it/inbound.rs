@@ -278,6 +278,30 @@ async fn probes_pass_by_rule_and_carry_nothing() {
     assert_eq!(lab.workload.received().len(), 2);
 }
 
+/// A tunnel would let anybody send anything, behind one GET that needed no token.
+#[tokio::test]
+async fn a_request_that_needs_no_token_is_not_upgraded() {
+    let lab = InboundLab::new().await;
+    let sidecar = lab
+        .sidecar(", publicPaths: [/ws], allowedOrigins: ['https://app.example']")
+        .await;
+    for request in [
+        "GET /ws HTTP/1.1\r\nHost: localhost\r\n",
+        "OPTIONS /ws HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: POST\r\n",
+    ] {
+        let mut socket = harness::raw::Raw::connect(sidecar.inbound()).await.unwrap();
+        socket
+            .send(format!(
+                "{request}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            ))
+            .await
+            .unwrap();
+        let status = socket.answer_to(true).await.unwrap().status();
+        assert_eq!(status, 502, "the workload switches unasked: {request}");
+        assert!(lab.last().header("upgrade").is_empty());
+    }
+}
+
 #[tokio::test]
 async fn hosts_and_origins_are_checked() {
     let lab = InboundLab::new().await;

@@ -164,9 +164,12 @@ impl Verifier {
 
     /// A token that was verified before, if it still counts.
     fn seen(&self, text: &str) -> Option<Arc<CallerToken>> {
-        let entry = self.seen.get(&TokenDigest::of(text), Instant::now())?;
+        let now = Instant::now();
+        let entry = self.seen.get(&TokenDigest::of(text), now)?;
         let issuer = self.issuers.get(entry.issuer)?;
-        (issuer.keys.generation() == entry.generation).then(|| {
+        // What keys have verified that nobody may use any more counts as little as they do: they may have been withdrawn since.
+        let counts = issuer.keys.generation() == entry.generation && issuer.keys.usable(now);
+        counts.then(|| {
             issuer.metrics.seen();
             entry.token
         })

@@ -314,3 +314,23 @@ async fn one_more_character_is_another_token() {
         assert!(lab.judge(&other).await.is_err());
     }
 }
+
+/// Who can keep the sidecar from an issuer must not prolong a withdrawn key's life for ever, however long the tokens live that it has signed.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_seen_counts_no_longer_than_the_keys_may_be_used() {
+    let key = TestKey::new("k", Algorithm::Es256);
+    let lab = Lab::new(&[&[&key]]);
+    let text = key.sign(&claims_with("exp", json!(NOW + 400_000)));
+    lab.judge(&text).await.unwrap();
+    *lab.published[0].0.lock().unwrap() = String::new();
+    sleep(Duration::from_secs(86_000)).await;
+    lab.judge(&text).await.unwrap();
+    sleep(Duration::from_secs(86_400)).await;
+    assert!(matches!(
+        lab.refusal(&text).await,
+        Refusal::Unavailable { .. }
+    ));
+    *lab.published[0].0.lock().unwrap() = jwks(&[&key]);
+    sleep(Duration::from_secs(3600)).await;
+    lab.judge(&text).await.unwrap();
+}

@@ -28,8 +28,6 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 /// Bytes of a handle before it is encoded.
 const BYTES: usize = 32;
-/// Characters of a handle: base64url without padding.
-const CHARS: usize = BYTES.div_ceil(3) * 4 - 1;
 /// Workers mint side by side: each shard has a lock of its own.
 const SHARDS: usize = 16;
 /// A workload whose calls are refused again and again leaves no more than this behind.
@@ -79,6 +77,9 @@ pub enum HandleError {
 }
 
 impl Handles {
+    /// Characters of a handle: base64url without padding.
+    pub const CHARS: usize = BYTES.div_ceil(3) * 4 - 1;
+
     /// An empty table of at most `max` handles that outlive their request by `grace`. `gauge` shows how many there are.
     pub fn new(max: usize, grace: Duration, gauge: IntGauge) -> Arc<Self> {
         let handles = Self {
@@ -190,7 +191,7 @@ impl Handles {
         handle: &[u8],
         found: impl FnOnce(&mut Entry) -> T,
     ) -> Result<T, HandleError> {
-        if handle.len() != CHARS {
+        if handle.len() != Self::CHARS {
             return Err(HandleError::Malformed);
         }
         let mut bytes = Zeroizing::new([0; BYTES]);
@@ -278,7 +279,7 @@ pub struct MintedHandle {
 impl MintedHandle {
     /// The handle behind `prefix` as a field's value, marked sensitive. `None`: the prefix has characters that no header may carry.
     pub fn value(&self, prefix: &str) -> Option<HeaderValue> {
-        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + CHARS));
+        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + Handles::CHARS));
         text.push_str(prefix);
         URL_SAFE_NO_PAD.encode_string(self.bytes.as_slice(), &mut text);
         let mut value = HeaderValue::from_str(&text).ok()?;

@@ -113,7 +113,7 @@ async fn what_is_no_handle_is_refused() {
     let handles = table(10);
     let minted = handles.mint(caller(9000, "a", &clock())).unwrap();
     let good = text(&minted);
-    assert_eq!(good.len(), CHARS);
+    assert_eq!(good.len(), Handles::CHARS);
     let mut flipped = good.clone();
     // The last bits of a handle are compared too, not only those that it is found by.
     flipped[40] = if flipped[40] == b'A' { b'B' } else { b'A' };
@@ -124,7 +124,7 @@ async fn what_is_no_handle_is_refused() {
         &good[..42],
         &padded,
         b"not a handle, though as long as one is: !!!",
-        &[0xff; CHARS],
+        &[0xff; Handles::CHARS],
     ] {
         assert_eq!(
             handles.resolve(bad).unwrap_err(),
@@ -177,7 +177,9 @@ async fn a_step_up_is_told_to_its_own_request_alone() {
         "bounded: the oldest is forgotten"
     );
     assert_eq!(
-        handles.remember(&[b'A'; CHARS], step_up("x")).unwrap_err(),
+        handles
+            .remember(&[b'A'; Handles::CHARS], step_up("x"))
+            .unwrap_err(),
         HandleError::Unknown
     );
 }

@@ -86,6 +86,12 @@ impl IssuerKeys {
         self.generation.load(Acquire)
     }
 
+    /// Whether the keys that were fetched last may still be used at `now`.
+    pub fn usable(&self, now: Instant) -> bool {
+        let current = self.current.load();
+        current.as_ref().is_some_and(|c| now < c.usable_until)
+    }
+
     /// What `find` makes of the keys. When it makes nothing of those that are known, they are fetched anew, unless that was done just now; many
     /// who ask share one fetch. Waits at the longest until `deadline`.
     ///
