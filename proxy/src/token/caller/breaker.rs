@@ -13,7 +13,7 @@ pub const CALLERS: usize = 5;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A caller, as far as counting goes.
+/// A caller, as far as counting goes: a person, who may have many tokens.
 pub type Who = u64;
 
 /// The state of one authority.
@@ -24,6 +24,8 @@ pub struct Breaker {
     opened: u32,
     /// Numbers the probes, so that what an old one says is not taken for the news of the last.
     probes: u64,
+    /// Who asked first last and saw it fail: it may be their own doing.
+    failed_probe: Option<Who>,
 }
 
 #[derive(Debug)]
@@ -65,19 +67,24 @@ impl Default for Breaker {
             state: State::Closed([None; CALLERS]),
             opened: 0,
             probes: 0,
+            failed_probe: None,
         }
     }
 }
 
 impl Breaker {
-    /// Whether to ask now.
+    /// Whether `who` asks now. Whose probe failed last lets others go first for a while: nobody whose own requests make the authority fail can
+    /// keep it shut for all.
     ///
     /// # Errors
     /// How long not to: until the pause is over, or until the one who asks first knows more.
-    pub fn admit(&mut self, now: Instant) -> Result<Pass, Duration> {
+    pub fn admit(&mut self, who: Who, now: Instant) -> Result<Pass, Duration> {
         match self.state {
             State::Closed(_) => Ok(Pass::Free),
             State::Open { until } if now < until => Err(until - now),
+            State::Open { until } if self.failed_probe == Some(who) && now < until + FIRST => {
+                Err(until + FIRST - now)
+            }
             State::Open { .. } => {
                 self.probes += 1;
                 self.state = State::Probing;
@@ -97,13 +104,18 @@ impl Breaker {
         };
         match told {
             Told::Throttles(asked) if decides || asked.is_some() => {
+                self.failed_probe = (decides && probing).then_some(who);
                 self.open(asked, now, seed);
             }
             Told::Works if decides => {
                 self.state = State::Closed([None; CALLERS]);
                 self.opened = 0;
+                self.failed_probe = None;
             }
-            Told::Fails if decides && probing => self.open(None, now, seed),
+            Told::Fails if decides && probing => {
+                self.failed_probe = Some(who);
+                self.open(None, now, seed);
+            }
             Told::Fails if decides => self.count(who, now, seed),
             // The next one may ask first.
             Told::Nothing if decides && probing => self.state = State::Open { until: now },

@@ -204,9 +204,7 @@ pub(super) struct Flight {
 impl Flight {
     /// What the breaker counts callers by.
     pub(super) fn who(&self) -> u64 {
-        self.key
-            .first_chunk()
-            .map_or(0, |first| u64::from_le_bytes(*first))
+        self.caller.person()
     }
 
     /// It is over; the slot has been told. `next`: no exchange before. `token_bytes`: the length of what was stored.

@@ -229,7 +229,7 @@ impl Flights {
         };
         let admitted = self.tokens(&means, &flight).and_then(|tokens| {
             let pass = breaker(&means)
-                .admit(Instant::now())
+                .admit(flight.who(), Instant::now())
                 .map_err(Grounded::Shut)?;
             Ok((tokens, pass))
         });

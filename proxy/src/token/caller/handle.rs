@@ -104,11 +104,8 @@ impl Handles {
 
     /// A handle for one request of `token`'s bearer. `None`: the table is full, or there is no randomness; nothing may be forwarded then.
     pub fn mint(self: &Arc<Self>, token: Arc<CallerToken>) -> Option<MintedHandle> {
-        if !self.take_place() {
-            self.sweep(Instant::now());
-            if !self.take_place() {
-                return None;
-            }
+        if !self.take_place() && !self.make_place() {
+            return None;
         }
         let mut bytes = Zeroizing::new([0; BYTES]);
         loop {
@@ -230,6 +227,35 @@ impl Handles {
             self.gauge.inc();
         }
         taken
+    }
+
+    /// Takes a place in a full table: one that has lapsed, else that of the handle that lapses next. Requests come before graces: else one caller
+    /// with many short requests would shut out all others for as long as a grace.
+    fn make_place(&self) -> bool {
+        self.sweep(Instant::now());
+        // Others may be quicker to take what is freed here.
+        (0..SHARDS).any(|_| self.take_place() || self.cut_a_grace() && self.take_place())
+    }
+
+    /// Ends the handle that would be the next to lapse. False: all requests last.
+    fn cut_a_grace(&self) -> bool {
+        let lock = |s: usize| {
+            self.shards[s]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let next = (0..SHARDS)
+            .filter_map(|s| Some((lock(s).lapsing.front()?.0, s)))
+            .min();
+        let Some((_, shard)) = next else {
+            return false;
+        };
+        let mut shard = lock(shard);
+        let cut = shard.lapsing.pop_front();
+        let gone = cut.and_then(|(_, locator)| shard.entries.remove(&locator));
+        drop(shard);
+        self.give_back(usize::from(gone.is_some()));
+        true
     }
 
     fn give_back(&self, places: usize) {

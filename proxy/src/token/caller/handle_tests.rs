@@ -84,10 +84,6 @@ async fn the_table_is_bounded_and_frees_what_has_lapsed_when_it_is_full() {
     let second = handles.mint(Arc::clone(&token)).unwrap();
     assert!(handles.mint(Arc::clone(&token)).is_none());
     drop(first);
-    assert!(
-        handles.mint(Arc::clone(&token)).is_none(),
-        "one in its grace is still promised"
-    );
     advance(GRACE).await;
     let third = handles.mint(Arc::clone(&token)).unwrap();
     assert_eq!(handles.gauge.get(), 2);
@@ -96,6 +92,37 @@ async fn the_table_is_bounded_and_frees_what_has_lapsed_when_it_is_full() {
     advance(GRACE).await;
     handles.sweep(Instant::now());
     assert_eq!((handles.len(), handles.gauge.get()), (0, 0));
+}
+
+/// One caller with many short requests must not shut out the others for as long as a grace.
+#[tokio::test(start_paused = true)]
+async fn in_a_full_table_requests_come_before_graces() {
+    let handles = table(3);
+    let clock = clock();
+    let lasting = handles.mint(caller(9000, "a", &clock)).unwrap();
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        let minted = handles.mint(caller(9000, "flood", &clock)).unwrap();
+        ended.push(text(&minted));
+        drop(minted);
+        advance(Duration::from_secs(1)).await;
+    }
+    let another = handles.mint(caller(9000, "b", &clock)).unwrap();
+    assert_eq!(
+        handles.resolve(&ended[0]).unwrap_err(),
+        HandleError::Unknown,
+        "the next to lapse"
+    );
+    assert!(handles.resolve(&ended[1]).is_ok());
+    let one_more = handles.mint(caller(9000, "c", &clock)).unwrap();
+    assert!(
+        handles.mint(caller(9000, "d", &clock)).is_none(),
+        "no request that lasts loses its handle"
+    );
+    for minted in [&lasting, &another, &one_more] {
+        assert!(handles.resolve(&text(minted)).is_ok());
+    }
+    assert_eq!((handles.len(), handles.gauge.get()), (3, 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,12 +296,21 @@ proptest! {
                     Step::Mint(caller) => {
                         let lapsed = |k: &&Known| k.ended.is_some_and(|at| now >= (at + GRACE).min(tokens[usize::from(k.caller)].expires_at()));
                         let held = known.len() - known.iter().filter(lapsed).count();
+                        let lasting = known.iter().filter(|k| k.live.is_some()).count();
                         match handles.mint(Arc::clone(&tokens[usize::from(caller)])) {
                             Some(minted) => {
-                                assert!(held < MAX, "more than the bound");
+                                assert!(lasting < MAX, "more than the bound");
+                                if held == MAX {
+                                    // The next to lapse made room; of several, any.
+                                    let lapses = |k: &Known| k.ended.map(|at| (at + GRACE).min(tokens[usize::from(k.caller)].expires_at())).filter(|at| now < *at);
+                                    let next = known.iter().filter_map(lapses).min();
+                                    let gone = known.iter().position(|k| lapses(k).is_some() && handles.resolve(&k.handle).is_err()).unwrap();
+                                    assert_eq!(lapses(&known[gone]), next);
+                                    known.remove(gone);
+                                }
                                 known.push(Known { caller, handle: text(&minted), live: Some(minted), ended: None });
                             }
-                            None => assert_eq!(held, MAX, "refused below the bound"),
+                            None => assert_eq!(lasting, MAX, "refused while one is in its grace"),
                         }
                     }
                     Step::End(which) if !known.is_empty() => {

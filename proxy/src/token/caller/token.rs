@@ -4,7 +4,12 @@
 use crate::token::subject::SubjectToken;
 use aws_lc_rs::digest::{SHA256, digest};
 use sidecar_runtime::clock::Clock;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// The SHA-256 of a token's text: stands for the token wherever one is looked up.
@@ -73,6 +78,16 @@ impl CallerToken {
         self.subject.claims().exp
     }
 
+    /// Stands for whom it is about, whichever of their tokens it is: for counting people, not for telling them apart.
+    pub fn person(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match &self.subject.claims().sub {
+            Some(sub) => (&self.issuer, sub).hash(&mut hasher),
+            None => self.digest.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
     /// Whether it may still be exchanged or resolved at `now`.
     pub fn is_valid(&self, now: Instant) -> bool {
         now < self.expires_at
@@ -96,11 +111,23 @@ impl fmt::Debug for CallerToken {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::token::subject::tests::jwt;
+    use crate::token::subject::tests::{jwt, jwt_with};
 
-    /// A caller's token that expires at `exp` (seconds since the epoch) and differs from others by `id`.
+    /// A caller's token that expires at `exp` (seconds since the epoch) and differs from others by `id`. All are of one person.
     pub(crate) fn caller(exp: u64, id: &str, clock: &Clock) -> Arc<CallerToken> {
-        let subject = SubjectToken::parse(jwt(exp, id).as_bytes(), clock.unix_now()).unwrap();
+        of_text(&jwt(exp, id), clock)
+    }
+
+    /// A token of the person of that name.
+    pub(crate) fn caller_named(sub: &str, exp: u64, id: &str, clock: &Clock) -> Arc<CallerToken> {
+        of_text(
+            &jwt_with(&format!(r#""exp":{exp},"sub":"{sub}","jti":"{id}""#)),
+            clock,
+        )
+    }
+
+    fn of_text(text: &str, clock: &Clock) -> Arc<CallerToken> {
+        let subject = SubjectToken::parse(text.as_bytes(), clock.unix_now()).unwrap();
         Arc::new(CallerToken::new(
             Arc::new(subject),
             "https://issuer.example".into(),

@@ -7,7 +7,10 @@ use crate::{
         caller::{
             cache::{CacheFull, Place},
             running::{Breakers, RunningCaller},
-            token::{CallerToken, tests::caller},
+            token::{
+                CallerToken,
+                tests::{caller, caller_named},
+            },
         },
         exchange::{TokenType, error::AuthoritySays},
         params::{CredentialParams, GrantParams, tests::token_exchange},
@@ -211,6 +214,11 @@ impl World {
 
     fn caller(&self, id: &str) -> Arc<CallerToken> {
         caller(FAR, id, &self.clock)
+    }
+
+    /// Somebody else, with one token.
+    fn person(&self, sub: &str) -> Arc<CallerToken> {
+        caller_named(sub, FAR, "1", &self.clock)
     }
 
     fn cache(&self) -> &Arc<CallerCache> {
