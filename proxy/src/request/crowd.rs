@@ -7,17 +7,27 @@ const FEW: usize = 256;
 #[derive(Debug, Default)]
 pub struct Crowd {
     most: usize,
+    /// At the last look; none since there were never so many.
+    last: Option<usize>,
 }
 
 impl Crowd {
     /// A connection was opened; `open` are open now.
     pub fn grew(&mut self, open: usize) {
-        self.most = self.most.max(open);
+        if open > self.most {
+            *self = Self {
+                most: open,
+                last: None,
+            };
+        }
     }
 
-    /// Whether most of them are gone: three quarters, and not a few. Says so once for each crowd; `open` are open now.
+    /// Whether most of them are gone: three quarters, and not a few, and no fewer than at the last look, since those who are still leaving take
+    /// memory too. Says so once for each crowd; `open` are open now.
     pub fn is_gone(&mut self, open: usize) -> bool {
-        let gone = open <= self.most / 4 && self.most.saturating_sub(open) >= FEW;
+        let leaving = self.last.is_none_or(|last| open < last);
+        self.last = Some(open);
+        let gone = !leaving && open <= self.most / 4 && self.most.saturating_sub(open) >= FEW;
         if gone {
             self.most = open;
         }
@@ -35,24 +45,41 @@ mod tests {
         crowd
     }
 
+    /// Two looks find as many.
+    fn settled(crowd: &mut Crowd, open: usize) -> bool {
+        assert!(!crowd.is_gone(open), "they may be leaving still");
+        crowd.is_gone(open)
+    }
+
     #[test]
     fn a_crowd_is_gone_once_when_three_quarters_have_left() {
         let mut crowd = of(8000);
-        assert!(!crowd.is_gone(8000) && !crowd.is_gone(2001));
-        assert!(crowd.is_gone(2000));
-        assert!(!crowd.is_gone(2000) && !crowd.is_gone(501));
-        assert!(crowd.is_gone(500));
-        assert!(crowd.is_gone(0));
+        assert!(!settled(&mut crowd, 8000) && !settled(&mut crowd, 2001));
+        assert!(settled(&mut crowd, 2000));
+        assert!(!settled(&mut crowd, 2000) && !settled(&mut crowd, 501));
+        assert!(settled(&mut crowd, 500));
+        assert!(settled(&mut crowd, 0));
         crowd.grew(7);
-        assert!(!crowd.is_gone(0), "that was no crowd");
+        assert!(!settled(&mut crowd, 0), "that was no crowd");
+    }
+
+    /// A look in the middle of the leaving must not be the last one: what then still was open would be a few, and its memory kept for ever.
+    #[test]
+    fn a_crowd_is_not_gone_while_it_is_leaving() {
+        let mut crowd = of(1000);
+        let looks = [250, 100, 0, 0, 0].map(|open| crowd.is_gone(open));
+        assert_eq!(looks, [false, false, false, true, false]);
+        let mut crowd = of(1000);
+        let looks = [240, 241, 0, 0].map(|open| crowd.is_gone(open));
+        assert_eq!(looks, [false, true, false, false], "others come and go");
     }
 
     #[test]
     fn a_few_are_no_crowd() {
-        assert!(!of(FEW - 1).is_gone(0));
-        assert!(of(FEW).is_gone(0));
+        assert!(!settled(&mut of(FEW - 1), 0));
+        assert!(settled(&mut of(FEW), 0));
         let mut crowd = of(1000);
         crowd.grew(900);
-        assert!(crowd.is_gone(0), "the most counts, not the last");
+        assert!(settled(&mut crowd, 0), "the most counts, not the last");
     }
 }
