@@ -3,6 +3,7 @@
 
 pub mod breaker;
 pub mod cache;
+pub mod doubt;
 pub mod flight;
 pub mod handle;
 pub mod key;

@@ -7,6 +7,7 @@ use super::{
     NAME,
     breaker::{Breaker, Pass, Told},
     cache::{CacheLimits, CallerCache, Flight},
+    doubt::Doubt,
 };
 use crate::{
     metrics::token::CredentialMetrics,
@@ -88,6 +89,8 @@ pub struct Flights {
     pub count: AtomicU64,
     /// What the condition was told last.
     pub health: Mutex<Health>,
+    /// Whether refusals may have their cause in the credential.
+    pub doubt: Mutex<Doubt>,
 }
 
 /// What stands in the way of exchanges.
@@ -100,6 +103,8 @@ pub enum Health {
     Well,
     /// The authority is left alone.
     Shut,
+    /// It refuses with this code, and it may be the credential's fault.
+    Refused(&'static str),
     /// A subject token of the pod's, by name, and why it is of no use.
     Blocked(String, &'static str),
 }
@@ -173,7 +178,10 @@ impl Flights {
         let health = match self.collect(&means, SubjectSource::current) {
             Err(Grounded::Blocked(subject, code)) => Health::Blocked(subject, code),
             _ if breaker(&means).shut(now).is_some() => Health::Shut,
-            _ => Health::Well,
+            _ => match self.doubt().cause() {
+                Some(code) => Health::Refused(code),
+                None => Health::Well,
+            },
         };
         let mut last = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if *last == health {
@@ -189,9 +197,19 @@ impl Flights {
                     "the authority failed for several callers in a row, or asked for fewer calls; it is left alone for a while, and callers without a token are refused",
                 );
             }
+            Health::Refused(code) => {
+                self.condition.ready();
+                self.condition.warn(format!(
+                    "the authority answers {code} and has issued nothing since: check this credential (client, audience, resource, scope) and the client's registration before the callers' tokens"
+                ));
+            }
             Health::Well | Health::Unknown => self.condition.ready(),
         }
         *last = health;
+    }
+
+    fn doubt(&self) -> MutexGuard<'_, Doubt> {
+        self.doubt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn collect(
@@ -245,6 +263,7 @@ impl Flights {
         };
         let result = self.exchange(&means, &flight, tokens).await;
         pass.tell(told(&result));
+        self.doubt().hear(flight.who(), &result);
         match result {
             Ok(fresh) => self.store(flight, &fresh),
             Err(error) => self.failed(flight, &error),

@@ -76,6 +76,7 @@ impl RunningCaller {
             log: LogGate::default(),
             count: AtomicU64::new(0),
             health: Mutex::default(),
+            doubt: Mutex::default(),
         });
         let task = spawn("caller_exchanges", Arc::clone(&flights).run(wanted));
         Self { flights, task }

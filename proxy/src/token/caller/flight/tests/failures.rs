@@ -158,3 +158,35 @@ async fn the_pods_assertion_is_taken_anew_for_each_exchange_and_once_more_when_i
     assert_eq!(world.calls().len(), 4);
     assert_eq!(world.calls()[3].pod, Some(jwt(FAR, "pod-3")));
 }
+
+/// A wrong audience or client gets every caller refused as if their tokens were bad: they cannot mend it, so the operator is told.
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_gets_everybody_refused_is_named() {
+    for (status, error) in [(400, "invalid_request"), (400, "invalid_grant")] {
+        let world = World::new(quick(), move |_| Answer::Refuse(refuse(status, error)));
+        for n in 0..9 {
+            world.get(&world.caller(&n.to_string())).await.unwrap_err();
+        }
+        for n in 0..2 {
+            assert_eq!(world.condition().warning, None, "{error}: {n}");
+            let person = world.person(&n.to_string());
+            let refused = world.get(&person).await.unwrap_err().refusal.unwrap();
+            assert_eq!(refused.fault, CallerFault::Token);
+        }
+        let condition = world.condition();
+        assert!(condition.ready);
+        let reason = condition.warning.unwrap().reason;
+        assert!(
+            reason.contains(error) && reason.contains("audience"),
+            "{reason}"
+        );
+        world.answer(|_| Answer::Token(secs(3600)));
+        world.get(&world.person("served")).await.unwrap();
+        assert_eq!(world.condition().warning, None);
+    }
+    // Here the words leave no doubt.
+    let world = World::new(quick(), |_| Answer::Refuse(refuse(401, "invalid_client")));
+    world.get(&world.caller("one")).await.unwrap_err();
+    let condition = world.condition();
+    assert!(condition.ready && condition.warning.unwrap().reason.contains("invalid_client"));
+}
