@@ -120,7 +120,7 @@ impl Bench {
             .write(issuer.mint(&ProjectedToken::default()).unwrap())
             .unwrap();
         let config = format!(
-            "{}subjectTokens: {{ pod: {{ file: '{}' }} }}\n\
+            "{}log: {{ level: trace }}\nsubjectTokens: {{ pod: {{ file: '{}' }} }}\n\
              credentials:\n  user: {{ tokenExchange: {{ tokenEndpoint: '{sts}', subjectToken: caller, audience: [orders], scope: orders.read,\n\
              \x20   clientAuthentication: {{ clientAssertion: {{ subjectToken: pod }} }} }} }}\n\
              \x20 pod: {{ tokenExchange: {{ tokenEndpoint: '{sts}', audience: [pods] }} }}\n\

@@ -43,7 +43,7 @@ fn token(lab: &Lab, subject: &str) -> String {
 /// A sidecar on both sides of a workload at `workload`; `more`: further keys of the route.
 async fn sidecar(lab: &Lab, workload: SocketAddr, more: &str) -> Sidecar {
     let config = format!(
-        "listen: '{{listen}}'\nadmin: '{{admin}}'\n\
+        "listen: '{{listen}}'\nadmin: '{{admin}}'\nlog: {{ level: trace }}\n\
          inbound:\n  listen: '{{inbound}}'\n  upstream: 'http://{workload}'\n  resource: '{RESOURCE}'\n  issuers: [{{ issuer: '{}' }}]\n\
          credentials:\n  backend: {{ tokenExchange: {{ tokenEndpoint: '{}', subjectToken: caller, subjectTokenType: 'urn:ietf:params:oauth:token-type:jwt', audience: [api://backend] }} }}\n\
          \x20 pod: {{ entraClientAssertion: {{ scope: api://backend/.default }} }}\n\

@@ -346,6 +346,11 @@ impl Slot {
         self.rejections().pending.take()
     }
 
+    /// Whether there is such a rejection.
+    pub fn is_rejected(&self) -> bool {
+        self.rejections().pending.is_some()
+    }
+
     /// Of the token stored last; zero when there was none.
     pub fn last_serial(&self) -> Serial {
         self.serials.load(Ordering::Relaxed)

@@ -225,6 +225,11 @@ impl Flight {
         self.landed = true;
         if self.cache.closed.load(SeqCst) {
             self.slot.publish(Activity::Stopped);
+        } else if self.slot.is_rejected() && self.slot.expires_at(now).is_none() {
+            // Its token was rejected before this flight had landed, when none could start: those who wait must not wait for nobody. The next flight takes
+            // the rejection with it, so this ends.
+            let own = Some(Arc::clone(&self.slot));
+            drop(self.cache.enter(&self.key, &self.caller, now, own));
         }
     }
 }

@@ -164,3 +164,40 @@ async fn a_rejection_of_an_evicted_token_is_still_one_exchange() {
     assert_eq!(world.calls().len(), 3);
     assert_eq!(world.get(&one).await.unwrap().serial, fresh.serial);
 }
+
+/// An upstream may reject a token before the exchange that brought it has quite ended: whoever waits for the next one must not wait for nobody.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_between_a_token_and_its_landing_is_acted_upon() {
+    let (sender, mut wanted) = tokio::sync::mpsc::unbounded_channel();
+    let metrics = TokenMetrics::register(&Registry::new()).unwrap();
+    let cache = CallerCache::new(
+        "orders".into(),
+        &params(CacheLimits::default(), secs(10)).grant,
+        CacheLimits::default(),
+        sender,
+        metrics.caller_cache("orders"),
+    );
+    let one = caller(FAR, "one", &Clock::anchored(secs(START)));
+    let mut place = cache.place(one).unwrap();
+    let flight = wanted.try_recv().unwrap();
+    let header = HeaderValue::from_static("Bearer first");
+    let expires_at = Instant::now() + secs(3600);
+    let serial = flight.slot.store(header, expires_at);
+    assert_eq!(cache.reject(&mut place, serial, None), Rejection::Replacing);
+    assert!(wanted.try_recv().is_err(), "one at a time");
+    flight.land(expires_at, 12);
+    let next = wanted.try_recv().expect("somebody must ask");
+    assert!(Arc::ptr_eq(&next.slot, place.slot()), "for those who wait");
+    // A refusal that is not remembered starts nothing by itself.
+    assert!(next.slot.take_rejected().is_some());
+    next.slot.publish(Activity::Refused {
+        until: Instant::now(),
+        refusal: Arc::new(Refusal {
+            fault: CallerFault::Interaction,
+            code: "interaction_required",
+            claims: None,
+        }),
+    });
+    next.land(Instant::now(), 0);
+    assert!(wanted.try_recv().is_err());
+}
