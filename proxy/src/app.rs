@@ -156,7 +156,7 @@ struct App {
 
 impl App {
     async fn start(config: Config, reload: Reload) -> Result<Self, AppError> {
-        let config_digest = config.file.as_deref().and_then(digest);
+        let config_digest = in_force(config.file.as_deref(), &config, &reload);
         let clock = Clock::system();
         let readiness = Readiness::with_clock(clock.clone());
         let liveness = Liveness::new();
@@ -399,8 +399,47 @@ fn bind(
     Ok(all)
 }
 
+/// The digest of the file that `loaded` was read from. `None` when it holds something else by now, so that the first look at it makes for a reload.
+fn in_force<T: PartialEq, E>(
+    file: Option<&Path>,
+    loaded: &T,
+    reload: impl Fn() -> Result<T, E>,
+) -> Option<u64> {
+    // Before it is read again: what comes later shows at the next look.
+    let digest = file.and_then(digest)?;
+    reload().is_ok_and(|now| now == *loaded).then_some(digest)
+}
+
 fn digest(path: &Path) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     std::fs::read(path).ok()?.hash(&mut hasher);
     Some(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::raw_server::TestDir;
+
+    #[test]
+    fn a_file_that_changed_since_it_was_read_is_not_the_one_in_force() {
+        let dir = TestDir::new();
+        let file = dir.path().join("config");
+        let read = || {
+            std::fs::read_to_string(&file).and_then(|text| match text.as_str() {
+                "bad" => Err(io::ErrorKind::InvalidData.into()),
+                _ => Ok(text),
+            })
+        };
+        std::fs::write(&file, "one").unwrap();
+        let loaded = read().unwrap();
+        assert_eq!(in_force(Some(&file), &loaded, read), digest(&file));
+        for changed in ["two", "bad"] {
+            std::fs::write(&file, changed).unwrap();
+            assert_eq!(in_force(Some(&file), &loaded, read), None, "{changed}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(in_force(Some(&file), &loaded, read), None);
+        assert_eq!(in_force(None, &loaded, read), None);
+    }
 }

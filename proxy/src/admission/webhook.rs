@@ -141,17 +141,23 @@ impl Webhook {
             .headers()
             .get(CONTENT_LENGTH)
             .and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+        let mut body = request.into_body();
         let share = told.unwrap_or(MAX_BODY);
         if share > MAX_BODY {
+            read_away(&mut body).await;
             return Err(too_large());
         }
         let permits = u32::try_from(share).unwrap_or(u32::MAX);
         let Ok(held) = Arc::clone(&self.memory).acquire_many_owned(permits).await else {
             return Err(text(StatusCode::SERVICE_UNAVAILABLE, "stopping"));
         };
-        match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        match Limited::new(&mut body, MAX_BODY).collect().await {
             Ok(body) => Ok((body.to_bytes(), held)),
-            Err(e) if e.is::<LengthLimitError>() => Err(too_large()),
+            Err(e) if e.is::<LengthLimitError>() => {
+                drop(held);
+                read_away(&mut body).await;
+                Err(too_large())
+            }
             Err(_) => Err(text(StatusCode::BAD_REQUEST, "the review ended early")),
         }
     }
@@ -258,4 +264,16 @@ fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     response
+}
+
+/// Reads what is still coming, and keeps none of it: a client that is told no while it sends loses the answer to the closing of the connection. The
+/// caller's timeout holds.
+async fn read_away(body: &mut Incoming) {
+    let mut left = 2 * MAX_BODY;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The admission webhook as a process: build, bind, run, reload, stop. Profiles and the serving certificate are read anew when their files change.
 
-use super::{AppError, MAX_SILENCE, digest, harden, metrics::WebhookSeries};
+use super::{AppError, MAX_SILENCE, digest, harden, in_force, metrics::WebhookSeries};
 use crate::{
     admission::{
         profile::Profiles,
@@ -81,6 +81,7 @@ async fn until_stopped(
     reload: ReloadProfiles,
 ) -> Result<(), AppError> {
     let mut signals = Signals::install().map_err(AppError::System)?;
+    let profiles_digest = in_force(Some(&params.profiles), &profiles, &reload);
     let clock = Clock::system();
     let readiness = Readiness::with_clock(clock.clone());
     let liveness = Liveness::new();
@@ -90,6 +91,8 @@ async fn until_stopped(
     let listening = readiness.register("listener");
 
     // All that can fail comes before anything is started.
+    // Before it is read: what comes later shows at the next look.
+    let certificate_digest = pair(&params.certificate, &params.key);
     let certificate = ServingCertificate::load(&params.certificate, &params.key)?;
     let tls = certificate.server_config()?;
     let admin = Listener::bind(&params.settings.admin, BindOptions::default())?;
@@ -129,8 +132,8 @@ async fn until_stopped(
     listening.ready();
 
     let mut watched = Watched {
-        profiles: digest(&params.profiles),
-        certificate: pair(&params.certificate, &params.key),
+        profiles: profiles_digest,
+        certificate: certificate_digest,
     };
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
