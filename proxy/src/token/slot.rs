@@ -184,6 +184,14 @@ impl Slot {
         }
     }
 
+    /// Until when the last exchange's refusal, if it was one for reasons that lie with the caller, was to be remembered.
+    pub fn refused_until(&self) -> Option<Instant> {
+        match &*self.activity.borrow() {
+            Activity::Refused { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+
     /// As [`Slot::load`], but when an exchange is under way or about to start, waits for its end, at the longest until `deadline`.
     /// Wakes the renewer when there is no token.
     ///

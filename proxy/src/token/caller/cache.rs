@@ -12,12 +12,16 @@ use crate::{
     metrics::token::CallerCacheMetrics,
     token::{
         params::GrantParams,
+        schedule,
         slot::{Activity, Rejection, Serial, Slot},
     },
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
@@ -167,7 +171,11 @@ impl CallerCache {
                 .unwrap_or_else(|| Slot::new(Arc::clone(&self.name)))
         };
         // Before anybody else can see it: who waits must not be told the news of the flight before.
-        let starting = |slot: &Arc<Slot>| slot.publish(Activity::Working);
+        let refused = Cell::new(None);
+        let starting = |slot: &Arc<Slot>| {
+            refused.set(slot.refused_until());
+            slot.publish(Activity::Working);
+        };
         let Entered {
             value: slot,
             start,
@@ -183,6 +191,7 @@ impl CallerCache {
                 key: *key,
                 slot: Arc::clone(&slot),
                 caller: Arc::clone(caller),
+                not_before: refused.get().map(|until| until + schedule::FLOOR),
                 landed: false,
             };
             // Whom nobody receives lands on being dropped.
@@ -198,6 +207,9 @@ pub(super) struct Flight {
     key: Key,
     pub(super) slot: Arc<Slot>,
     pub(super) caller: Arc<CallerToken>,
+    /// When the one before was refused, however briefly that is remembered: one caller who asks again and again must not have the authority
+    /// throttle all of them.
+    pub(super) not_before: Option<Instant>,
     landed: bool,
 }
 

@@ -37,7 +37,7 @@ use std::{
 use tokio::{
     sync::{Semaphore, mpsc::UnboundedReceiver},
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tracing::{Instrument as _, info_span, warn};
 
@@ -240,6 +240,9 @@ impl Flights {
     }
 
     async fn fly(self: Arc<Self>, flight: Flight) {
+        if let Some(not_before) = flight.not_before {
+            sleep_until(not_before).await;
+        }
         let means = self.means.load_full();
         // Never closed; and without one there is no exchange.
         let Ok(_permit) = means.permits.acquire().await else {

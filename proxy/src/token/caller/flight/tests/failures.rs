@@ -68,6 +68,26 @@ async fn a_step_up_is_never_remembered() {
     }
 }
 
+/// Not remembered, and yet not asked for as often as one caller likes: an authority that throttles does so for all.
+#[tokio::test(start_paused = true)]
+async fn one_caller_who_asks_again_and_again_does_not_hammer_the_authority() {
+    let setup = Setup {
+        takes: Duration::from_millis(10),
+        ..Setup::default()
+    };
+    let world = World::new(setup, |_| {
+        Answer::Refuse(refuse(400, "interaction_required"))
+    });
+    let one = world.caller("one");
+    let began = Instant::now();
+    while began.elapsed() < secs(10) {
+        let refused = world.get(&one).await.unwrap_err().refusal.unwrap();
+        assert_eq!(refused.fault, CallerFault::Interaction);
+    }
+    // Two a second; and one for each time that what is known of the caller is swept.
+    assert!(world.calls().len() <= 32, "{}", world.calls().len());
+}
+
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_for_one_exchange_share_its_refusal() {
     let world = Arc::new(World::new(Setup::default(), |_| {
