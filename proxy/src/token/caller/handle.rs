@@ -148,12 +148,16 @@ impl Handles {
     pub fn remember(&self, handle: &[u8], step_up: StepUp) -> Result<Reference, HandleError> {
         let reference = Reference::random().ok_or(HandleError::Unknown)?;
         self.with(handle, |entry| {
+            // A workload that calls again and again is refused in the same words.
+            if let Some((known, _)) = entry.step_ups.iter().find(|(_, s)| **s == step_up) {
+                return known.clone();
+            }
             if entry.step_ups.len() == STEP_UPS {
                 entry.step_ups.remove(0);
             }
             entry.step_ups.push((reference.clone(), Arc::new(step_up)));
-        })?;
-        Ok(reference)
+            reference
+        })
     }
 
     /// Forgets the handles whose time is up. Called now and then, so that a table nobody mints from is emptied too.

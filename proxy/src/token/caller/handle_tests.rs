@@ -193,6 +193,10 @@ async fn a_step_up_is_told_to_its_own_request_alone() {
     let mark = reference.as_str().as_bytes();
     assert_eq!(a.step_up(mark).unwrap().error, "consent");
     assert!(b.step_up(mark).is_none(), "another request's");
+    for _ in 0..2 * STEP_UPS {
+        let again = handles.remember(&text(&a), step_up("consent")).unwrap();
+        assert_eq!(again, reference, "what is the same is kept once");
+    }
     assert!(a.step_up(b"").is_none() && a.step_up(&mark[1..]).is_none());
     for i in 0..STEP_UPS {
         handles
