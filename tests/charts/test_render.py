@@ -309,6 +309,9 @@ class Server(unittest.TestCase):
         server = next(c for c in containers(pod) if c["name"] == "mcp-server")
         sidecar = next(c for c in containers(pod) if c["name"] == "token-sidecar")
         self.assertEqual(env_of(server)["HOST"], "127.0.0.1")
+        # The server calls on its callers' behalf: it relays the handle that it gets in the place of a token.
+        self.assertEqual((env_of(server)["FORWARD_CALLER"], env_of(server)["CALLER_HEADER"]), ("true", "authorization"))
+        self.assertNotIn("FORWARD_CALLER", env_of(next(c for c in containers(one(documents(template(SERVER, SERVER / "ci" / "aks-values.yaml")), "Deployment")["spec"]["template"]) if c["name"] == "mcp-server")))
         port = next(p["containerPort"] for p in sidecar["ports"] if p["name"] == "inbound")
         self.assertEqual(one(objects, "Service")["spec"]["ports"][0]["targetPort"], port)
         inbound = yaml.safe_load(one(objects, "ConfigMap", "-sidecar")["data"]["config.yaml"])["inbound"]

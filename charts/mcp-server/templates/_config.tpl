@@ -114,6 +114,9 @@ true
 {{- if has .name (list "BACKEND_API_URL" "BACKEND_API_TIMEOUT" "READINESS_CHECK_BACKEND" "LOG_LEVEL" "PORT" "TOOLS_FILE" "ALLOWED_HOSTS" "ALLOWED_ORIGINS" "SHUTDOWN_DELAY" "SHUTDOWN_DEADLINE") -}}
 {{- fail (printf "app.env: %s is set by this chart; use the value that stands for it (app.*)" .name) -}}
 {{- end -}}
+{{- if and (has .name (list "FORWARD_CALLER" "CALLER_HEADER")) $values.inbound -}}
+{{- fail (printf "app.env: %s is set by this chart where `inbound` is; use inbound.handleHeader" .name) -}}
+{{- end -}}
 {{- if and (eq .name "HOST") $values.inbound -}}
 {{- fail "app.env: with `inbound` the server listens on loopback alone, so that nobody gets around the sidecar; leave HOST out" -}}
 {{- end -}}

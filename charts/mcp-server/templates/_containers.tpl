@@ -132,6 +132,11 @@ without a token (publicPaths) and wants a Host that it knows.
 {{- if include "mcp-server.inbound" . }}
 - name: HOST
   value: 127.0.0.1
+# Calls are made on the caller's behalf where a route says so: the handle goes with them. Other routes take it out.
+- name: FORWARD_CALLER
+  value: "true"
+- name: CALLER_HEADER
+  value: {{ .Values.inbound.handleHeader | default "authorization" | quote }}
 {{- end }}
 - name: ALLOWED_HOSTS
   value: {{ include "mcp-server.hosts" . | splitList "\n" | join "," | quote }}
