@@ -288,10 +288,14 @@ async fn without_a_good_handle_nothing_leaves() {
     }
     // There was a caller: the pod does not act in their place.
     let before = bench.upstream.got.len();
-    let (token, cut) = (bench.lab.token("alice"), "A".repeat(42) + "B");
-    for handle in [&lapsed, &foreign, &token, &cut] {
+    let token = bench.lab.token("alice");
+    let mangled = ["A".repeat(42) + "B", format!("\"{good}\"")];
+    for handle in mangled.iter().chain([&lapsed, &foreign, &token]) {
         assert_eq!(bench.call(handle, "/orders").await.status, 401);
     }
+    let other_scheme = Request::get("/orders").header("authorization", format!("DPoP {token}"));
+    let other_scheme = other_scheme.body(body::empty()).unwrap();
+    assert_eq!(send(other_scheme).await.status, 401);
     assert_eq!(bench.upstream.got.len(), before);
 }
 

@@ -178,7 +178,7 @@ pub(super) const KEYS: &[Key] = &[
     key("routes[].match.methods", "list of methods", Optional, "Methods let through. Without it: all but `CONNECT` and `TRACE`."),
     key("routes[].upstream", "URL", Required, "Where requests go; its path is put before the request's. https, or http on loopback."),
     key("routes[].credential", "name", Required, "The credential whose token is injected."),
-    key("routes[].withoutCaller", "name", Optional, "With a credential that acts for callers: the credential of requests that speak of no caller (no handle, or a placeholder in `Authorization`). Without it they are answered 401. A handle that has lapsed or is mangled, and a JWT, are answered 401 in any case."),
+    key("routes[].withoutCaller", "name", Optional, "With a credential that acts for callers: the credential of requests that speak of no caller (no handle, or a placeholder in `Authorization` that is shorter than one: 43 characters). Without it they are answered 401. A handle that has lapsed or was mangled, and a real token, are answered 401 in any case."),
     key("routes[].http", "version", Default("auto"), "`1`, `2` or `auto`: by ALPN over https, HTTP/1.1 over http."),
     key("routes[].upstreamCaFile", "path", Optional, "PEM file of further roots to trust at the upstream."),
     key("routes[].serverName", "host", Optional, "The TLS server name, when it is not the upstream's host."),

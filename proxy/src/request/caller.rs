@@ -61,9 +61,7 @@ impl CallerAccess {
         match bytes.map(|bytes| self.handles.resolve(bytes)) {
             Some(Ok(caller)) => self.on_behalf_of(caller, handle),
             // No handle of anybody's: what clients put there for want of something better.
-            None | Some(Err(HandleError::Malformed))
-                if is_placeholder(bytes.unwrap_or_default(), &self.header) =>
-            {
+            None | Some(Err(HandleError::Malformed)) if is_placeholder(handle, &self.header) => {
                 nobody(Problem::unknown_caller())
             }
             // There was a caller. The pod's own identity in their place would be another's.
@@ -126,12 +124,11 @@ fn bearer<'h>(value: &'h HeaderValue, name: &HeaderName) -> Option<&'h [u8]> {
         .then(|| handle.trim_ascii())
 }
 
-/// Whether what is no handle speaks of no caller at all. A JWT does, and so does what is as long as a handle: one that was mangled on its way. In a
-/// field that is there for handles, anything does.
-fn is_placeholder(text: &[u8], name: &HeaderName) -> bool {
-    let is_jwt = text.starts_with(b"eyJ") && text.contains(&b'.');
-    let may_be_handle = text.len() == Handles::CHARS;
-    text.is_empty() || *name == header::AUTHORIZATION && !is_jwt && !may_be_handle
+/// Whether what is no handle speaks of no caller at all. What is as long as a handle may: one that was mangled on its way, or a real token, of
+/// whatever scheme. In a field that is there for handles, anything does.
+fn is_placeholder(value: &HeaderValue, name: &HeaderName) -> bool {
+    let text = bearer(value, name).unwrap_or(value.as_bytes());
+    text.is_empty() || *name == header::AUTHORIZATION && text.len() < Handles::CHARS
 }
 
 /// One request's place among the callers' tokens.
