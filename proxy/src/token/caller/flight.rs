@@ -50,6 +50,9 @@ const MISCONFIGURED: Duration = Duration::from_secs(10);
 /// How long to do without a subject token of the pod's before looking again.
 const BLOCKED: Duration = Duration::from_secs(1);
 
+/// A caller's token with no more life than that is not exchanged: authorities count in seconds, and issue nothing that lives longer.
+const ENDING: Duration = Duration::from_secs(2);
+
 /// An authority's health, shared by the credentials that ask it on behalf of callers.
 pub type SharedBreaker = Arc<Mutex<Breaker>>;
 
@@ -231,7 +234,7 @@ impl Flights {
 
     /// The caller's token and the pod's, read anew.
     fn tokens(&self, means: &Means, flight: &Flight) -> Result<SubjectTokens, Grounded> {
-        if !flight.caller.is_valid(Instant::now()) {
+        if !flight.caller.is_valid(Instant::now() + ENDING) {
             return Err(Grounded::Expired);
         }
         let mut tokens = self.collect(means, SubjectSource::read_now)?;

@@ -210,3 +210,17 @@ async fn a_credential_that_gets_everybody_refused_is_named() {
     let condition = world.condition();
     assert!(condition.ready && condition.warning.unwrap().reason.contains("invalid_client"));
 }
+
+/// What is issued for a token that is about to end is dead when it comes. That is not the authority's doing, and must not count as such.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_about_to_end_is_not_exchanged_and_harms_nobody_else() {
+    let world = World::new(quick(), |_| Answer::Token(Duration::ZERO));
+    for n in 0..6 {
+        let person = caller_named(&n.to_string(), START + 1, "1", &world.clock);
+        let refused = world.get(&person).await.unwrap_err();
+        assert_eq!(&*refused.reason, "caller_token_expired");
+    }
+    assert!(world.calls().is_empty());
+    world.answer(|_| Answer::Token(secs(3600)));
+    world.get(&world.person("other")).await.unwrap();
+}
