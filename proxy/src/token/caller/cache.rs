@@ -116,7 +116,7 @@ impl CallerCache {
     /// # Errors
     /// [`CacheFull`].
     pub fn place(self: &Arc<Self>, caller: Arc<CallerToken>) -> Result<Place, CacheFull> {
-        let key = self.keys.of(caller.digest());
+        let key = self.keys.of_token(&caller);
         let now = Instant::now();
         let slot = self.enter(&key, &caller, now, None)?;
         self.metrics.looked_up(slot.expires_at(now).is_some());

@@ -1,7 +1,10 @@
 //! The key under which a token that was got for a caller is kept: SHA-256 over everything that decides what is issued, to whom and for what.
 //! Each field is preceded by its length, so no two requests that differ anywhere are written alike.
 
-use super::{table::Key, token::TokenDigest};
+use super::{
+    table::Key,
+    token::{CallerToken, GrantDigest, TokenDigest},
+};
 use crate::token::params::GrantParams;
 use aws_lc_rs::digest::{Context, SHA256};
 use std::hash::{Hash, Hasher};
@@ -9,7 +12,9 @@ use std::hash::{Hash, Hasher};
 /// Makes the keys of one credential.
 #[derive(Clone)]
 pub struct Keys {
-    /// Has read the grant already.
+    /// Of the grant.
+    grant: GrantDigest,
+    /// Has read that digest already.
     context: Context,
 }
 
@@ -19,14 +24,23 @@ impl Keys {
     pub fn new(grant: &GrantParams) -> Self {
         let mut fields = Fields(Context::new(&SHA256));
         grant.decisive().hash(&mut fields);
-        let grant = fields.0.finish();
+        let mut grant = GrantDigest::default();
+        grant.copy_from_slice(fields.0.finish().as_ref());
         // A digest of a digest, so that what is read for each request is short.
         let mut fields = Fields(Context::new(&SHA256));
-        fields.write(grant.as_ref());
-        Self { context: fields.0 }
+        fields.write(&grant);
+        Self {
+            grant,
+            context: fields.0,
+        }
     }
 
-    /// The key of what is got for this token of a caller's.
+    /// The key of what is got for this token of a caller's; computed once for the first credential that it is exchanged for.
+    pub fn of_token(&self, caller: &CallerToken) -> Key {
+        caller.key_for(&self.grant, || self.of(caller.digest()))
+    }
+
+    /// The key of what is got for the token of this digest.
     pub fn of(&self, caller: &TokenDigest) -> Key {
         let mut fields = Fields(self.context.clone());
         fields.write(caller.as_bytes());

@@ -1,11 +1,13 @@
 //! No two different requests share a key: one caller's token is never answered to another, nor for another purpose.
 
-use super::*;
+use super::{super::token::tests::caller, *};
 use crate::token::params::{
     ActorTokenParams, AuthorityParams, ClientAuthentication, TokenExchangeParams,
     tests::{entra, token_exchange},
 };
 use proptest::prelude::*;
+use sidecar_runtime::clock::Clock;
+use std::time::Duration;
 use url::Url;
 
 fn url() -> Url {
@@ -21,6 +23,23 @@ fn every_parameter_that_decides_what_is_issued_makes_another_key() {
         assert_ne!(key, Keys::new(&base).of(&TokenDigest::of("b")));
         for (name, other, same) in variations {
             assert_eq!(Keys::new(&other).of(&caller) == key, same, "{name}");
+        }
+    }
+}
+
+/// What a token remembers is its key for one grant, and never taken for that of another.
+#[tokio::test]
+async fn a_remembered_key_is_the_grants_own() {
+    let clock = Clock::anchored(Duration::from_secs(1_000_000));
+    for (base, variations) in [entra(url()), token_exchange(url())] {
+        let token = caller(2_000_000, "a", &clock);
+        let first = Keys::new(&base);
+        for _ in 0..2 {
+            assert_eq!(first.of_token(&token), first.of(token.digest()));
+            for (name, other, _) in &variations {
+                let other = Keys::new(other);
+                assert_eq!(other.of_token(&token), other.of(token.digest()), "{name}");
+            }
         }
     }
 }

@@ -1,13 +1,14 @@
 //! A caller's token after the inbound side has verified it: the text for the authorization server, a digest for keys, and until when it holds.
 //! It verifies nothing itself, and is not the handle that the workload sees.
 
+use super::table::Key;
 use crate::token::subject::SubjectToken;
 use aws_lc_rs::digest::{SHA256, digest};
 use sidecar_runtime::clock::Clock;
 use std::{
     fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -44,7 +45,11 @@ pub struct CallerToken {
     digest: TokenDigest,
     expires_at: Instant,
     issuer: Arc<str>,
+    first_key: OnceLock<(GrantDigest, Key)>,
 }
+
+/// SHA-256 of all that decides what a grant issues.
+pub(super) type GrantDigest = [u8; 32];
 
 impl CallerToken {
     /// From a token that has been verified. `issuer` is the configured issuer that it was verified against; `clock` turns its `exp` into an
@@ -54,6 +59,7 @@ impl CallerToken {
             digest: TokenDigest::of(subject.expose()),
             expires_at: clock.instant_at(subject.claims().exp),
             issuer,
+            first_key: OnceLock::new(),
             subject,
         }
     }
@@ -66,6 +72,13 @@ impl CallerToken {
     /// The digest of its text.
     pub const fn digest(&self) -> &TokenDigest {
         &self.digest
+    }
+
+    /// What `make` gives for a grant, remembered for the first grant that asks: most callers' tokens are exchanged for one upstream alone, and
+    /// again and again.
+    pub(super) fn key_for(&self, grant: &GrantDigest, make: impl Fn() -> Key) -> Key {
+        let (known, key) = self.first_key.get_or_init(|| (*grant, make()));
+        if known == grant { *key } else { make() }
     }
 
     /// From here on it is worthless; no leeway is in it.
