@@ -92,13 +92,12 @@ class Pod(unittest.TestCase):
             config = config.replace(tokens, aks["AZURE_FEDERATED_TOKEN_FILE"])
             file = pathlib.Path(folder, "config.yaml")
             file.write_text(config)
-            arguments = [a.replace("/etc/token-sidecar/config/config.yaml", str(file)) for a in sidecar["args"]]
             # The authority's certificate is of this run; a cluster's image has the public roots.
-            env = {**env_of(sidecar), "SSL_CERT_FILE": aks["SSL_CERT_FILE"]}
+            env = {**env_of(sidecar), "TOKEN_SIDECAR_CONFIG": str(file), "SSL_CERT_FILE": aks["SSL_CERT_FILE"]}
             if pod["metadata"]["labels"].get("azure.workload.identity/use") == "true":
                 env |= {k: aks[k] for k in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_AUTHORITY_HOST", "AZURE_FEDERATED_TOKEN_FILE")}
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            first = stack.enter_context(started([binary("token-sidecar"), *arguments], env, **quiet))
+            first = stack.enter_context(started([binary("token-sidecar"), *sidecar.get("args", [])], env, **quiet))
             probe = lambda c, name, at: get(f"http://127.0.0.1:{at}{c[name]['httpGet']['path']}")[0]
             # As a kubelet: the server is started once the native sidecar's startup probe passes.
             self.until("the sidecar's startup probe passes", lambda: probe(sidecar, "startupProbe", admin) == 200)
@@ -118,8 +117,10 @@ class Pod(unittest.TestCase):
             self.assertEqual(get(f"http://127.0.0.1:{port}/tools", **{"Host": "evil.example"})[0], 403)
 
             # What `helm test` runs.
-            test = one(objects, "Pod")["spec"]["containers"]
-            doctor = [a.replace("/etc/token-sidecar/config/config.yaml", str(file)) for a in test[0]["args"]]
+            doctor = one(objects, "Pod")["spec"]["containers"][0]["args"]
+            looks = one(objects, "Pod")["spec"]["initContainers"][0]["args"]
+            done = subprocess.run([binary("mcp-server"), *looks], env=theirs, capture_output=True, text=True, timeout=60, check=False)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             done = subprocess.run([binary("token-sidecar"), *doctor], env=env, capture_output=True, text=True, timeout=120, check=False)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertNotIn("[FAIL]", done.stdout)

@@ -52,9 +52,22 @@ class Typos(unittest.TestCase):
                 with self.subTest(helm=helm_name, path=path):
                     self.assertIn(mend, refusal(SERVER, with_(path, 1), helm_name=helm_name))
 
+    def test_text_in_the_place_of_a_list_or_of_parts_is_told_what_is_meant(self):
+        for path, mend in [
+            ("azure.scopes", "a list of one scope"),
+            ("image", "image.repository and image.tag"),
+            ("sidecar.image", "sidecar.image.repository and sidecar.image.tag"),
+            ("app.allowedHosts", "app.allowedHosts={one,two}"),
+            ("app.allowedOrigins", "app.allowedOrigins={one,two}"),
+        ]:
+            for helm_name in HELMS:
+                with self.subTest(helm=helm_name, path=path):
+                    self.assertIn(mend, refusal(SERVER, with_(path, "text"), helm_name=helm_name))
+                    self.assertIn(path.split(".")[-1], refusal(SERVER, with_(path, 1), helm_name=helm_name))
+
     def test_every_object_of_the_schemas_is_closed_and_names_its_values(self):
         def walk(schema, at):
-            if schema.get("type") == "object" and "properties" in schema:
+            if "properties" in schema:
                 known = [k for k, v in schema["properties"].items() if "const" not in v]
                 said = schema["additionalProperties"]["const"]
                 self.assertEqual(said, f"there is no such value; here are: {', '.join(known)}", at)

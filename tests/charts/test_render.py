@@ -3,6 +3,7 @@
 import copy
 import json
 import pathlib
+import re
 import subprocess
 import tempfile
 import unittest
@@ -11,7 +12,7 @@ import kubernetes_validate
 import yaml
 
 from lib import ALL, FOREIGN, HELMS, INJECTOR, NATIVE_FROM, ROOT, SERVER, VERSIONS
-from lib import binary, ci_values, containers, documents, env_of, helm, of_kind, one, pod_templates, render, template, values_of
+from lib import binary, ci_values, containers, documents, env_of, helm, of_kind, one, pod_templates, refusal, render, template, values_of
 
 AZURE_USE = "azure.workload.identity/use"
 AZURE_SKIP = "azure.workload.identity/skip-containers"
@@ -185,7 +186,7 @@ class Pods(unittest.TestCase):
                 for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                     if probe in container:
                         # A number is the sidecar's: a server behind `inbound` is asked through it.
-                        port = container[probe]["httpGet"]["port"]
+                        port = (container[probe].get("httpGet") or container[probe]["tcpSocket"])["port"]
                         self.assertTrue(port in names or port in all_ports, port)
 
     def test_selectors_select(self):
@@ -333,14 +334,44 @@ class Server(unittest.TestCase):
                 self.assertEqual(test["metadata"]["annotations"]["helm.sh/hook"], "test")
                 self.assertEqual(test["spec"]["serviceAccountName"], deployed["spec"]["serviceAccountName"])
                 self.assertEqual(test["spec"]["restartPolicy"], "Never")
-                doctor, server = test["spec"]["containers"]
+                # Helm 3 gets the log of `helm test --logs` only of a pod of one container, and only while the pod is there.
+                [doctor], [server] = test["spec"]["containers"], test["spec"]["initContainers"]
+                self.assertEqual(test["metadata"]["annotations"]["helm.sh/hook-delete-policy"], "before-hook-creation")
                 running = {c["name"]: c for c in containers(deployed)}
-                self.assertEqual(doctor["args"], ["check", *running["token-sidecar"]["args"]])
+                self.assertEqual((doctor["name"], doctor["args"]), ("token-sidecar", ["check"]))
                 for key in ("image", "volumeMounts", "env", "securityContext"):
                     self.assertEqual(doctor.get(key), running["token-sidecar"].get(key), key)
                 self.assertEqual(server["args"], ["--check"])
                 self.assertEqual(server["env"], running["mcp-server"]["env"])
                 self.assertNotEqual(test["metadata"]["labels"]["app.kubernetes.io/name"], "mcp-server", "the Service must not send it requests")
+
+    def test_an_image_of_ones_own(self):
+        good = values_of(SERVER / "ci" / "aks-values.yaml")
+        own = {**good, "app": {**good["app"], "checkArgs": [], "probes": {"startup": "/ping", "liveness": "", "readiness": "/ping"}}}
+        objects = render(SERVER, own)
+        self.assertNotIn("initContainers", one(objects, "Pod")["spec"])
+        server = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        self.assertEqual(server["startupProbe"]["httpGet"], {"path": "/ping", "port": "http"})
+        self.assertEqual(server["livenessProbe"]["tcpSocket"], {"port": "http"})
+        # Behind `inbound` the kubelet asks through the sidecar, which must let the paths through without a token.
+        inbound = {"resource": "https://mcp.example.com/mcp", "issuers": [{"issuer": "https://sso.example.com"}]}
+        self.assertIn("by a path", refusal(SERVER, {**own, "inbound": inbound}))
+        own["app"]["probes"]["liveness"] = "/livez"
+        let = lambda o: yaml.safe_load(one(o, "ConfigMap", "-sidecar")["data"]["config.yaml"])["inbound"].get("publicPaths")
+        self.assertLessEqual({"/ping", "/livez", "/healthz"}, set(let(render(SERVER, {**own, "inbound": inbound}))))
+        self.assertIsNone(let(render(SERVER, {**good, "inbound": inbound})), "the sidecar's own default has the chart's paths")
+        self.assertIn("`/livez` (app.probes.liveness)", refusal(SERVER, {**own, "inbound": {**inbound, "publicPaths": ["/ping"]}}))
+
+    def test_the_subject_tokens_alert_follows_its_life(self):
+        good = values_of(SERVER / "ci" / "aks-values.yaml")
+        good["monitoring"] = {"prometheusRule": {"enabled": True}}
+        left = lambda v: int(re.search(r"- time\(\) < (\d+)", str(one(render(SERVER, v), "PrometheusRule"))).group(1))
+        self.assertEqual(left(good), 300)
+        for more, seconds in [([], 50), ([{"name": "sts", "audience": "a", "expirationSeconds": 7200}], 50)]:
+            self.assertEqual(left({**good, "subjectToken": {"expirationSeconds": 600, "more": more}}), seconds)
+        self.assertEqual(left({**good, "subjectToken": {"more": [{"name": "sts", "audience": "a", "expirationSeconds": 1200}]}}), 100)
+        good["monitoring"]["prometheusRule"]["subjectTokenSeconds"] = 120
+        self.assertEqual(left(good), 120)
 
     def test_a_changed_configuration_replaces_the_pods_or_not(self):
         values = values_of(SERVER / "ci" / "aks-values.yaml")

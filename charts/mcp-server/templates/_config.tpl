@@ -92,6 +92,16 @@ true
 {{- if and $values.inbound (has "*" $values.app.allowedHosts) -}}
 {{- fail "app.allowedHosts: `*` is not for a server with `inbound`; name the hosts by which callers come" -}}
 {{- end -}}
+{{- if include "mcp-server.inbound" . -}}
+{{- range $name, $path := $values.app.probes -}}
+{{- if not $path -}}
+{{- fail (printf "app.probes.%s: with `inbound` the server is asked through the sidecar, by a path; give one that it answers without a token" $name) -}}
+{{- end -}}
+{{- if and (hasKey $values.inbound "publicPaths") (not (has $path $values.inbound.publicPaths)) -}}
+{{- fail (printf "inbound.publicPaths: `%s` (app.probes.%s) is not among them, so the kubelet would be asked for a token; add it" $path $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.monitoring.podMonitor.enabled $values.monitoring.serviceMonitor.enabled -}}
 {{- fail "monitoring: podMonitor and serviceMonitor are both enabled, so every series would be there twice; enable one" -}}
 {{- end -}}
@@ -165,6 +175,10 @@ true
 {{- $inbound := dict "listen" (printf "0.0.0.0:%s" (include "mcp-server.inboundPort" .)) "upstream" "http://127.0.0.1:3333" -}}
 {{- if not (has "*" $hosts) -}}{{- $_ := set $inbound "allowedHosts" $hosts -}}{{- end -}}
 {{- with .Values.app.allowedOrigins -}}{{- $_ := set $inbound "allowedOrigins" . -}}{{- end -}}
+{{- /* The sidecar's own default, and paths of probes that are not in it. */ -}}
+{{- $public := list "/health" "/healthz" "/livez" "/readyz" "/startupz" -}}
+{{- $paths := concat $public (values .Values.app.probes | sortAlpha) | uniq -}}
+{{- if ne (len $paths) (len $public) -}}{{- $_ := set $inbound "publicPaths" $paths -}}{{- end -}}
 {{- $_ := set $config "inbound" (mergeOverwrite $inbound (deepCopy .Values.inbound)) -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $config (deepCopy .Values.sidecar.config)) -}}

@@ -7,11 +7,9 @@ imagePullPolicy: {{ .Values.sidecar.image.pullPolicy }}
 {{- if include "mcp-server.native" . }}
 restartPolicy: Always
 {{- end }}
-args: [--config, /etc/token-sidecar/config/config.yaml]
-{{- with include "mcp-server.sidecarEnv" . }}
+terminationMessagePolicy: FallbackToLogsOnError
 env:
-  {{- . | nindent 2 }}
-{{- end }}
+  {{- include "mcp-server.sidecarEnv" . | nindent 2 }}
 ports:
   - name: admin
     containerPort: {{ include "mcp-server.adminPort" . }}
@@ -43,15 +41,18 @@ volumeMounts:
   {{- include "mcp-server.sidecarMounts" . | nindent 2 }}
 {{- end -}}
 
+{{/* The configuration is named here rather than in arguments, so that `kubectl exec … -- token-sidecar check` finds it. */}}
 {{- define "mcp-server.sidecarEnv" -}}
-{{- with .Values.sidecar.httpsProxy -}}
+- name: TOKEN_SIDECAR_CONFIG
+  value: /etc/token-sidecar/config/config.yaml
+{{- with .Values.sidecar.httpsProxy }}
 - name: HTTPS_PROXY
   value: {{ . | quote }}
-{{ end -}}
-{{- with .Values.sidecar.noProxy -}}
+{{- end }}
+{{- with .Values.sidecar.noProxy }}
 - name: NO_PROXY
   value: {{ . | quote }}
-{{ end -}}
+{{- end }}
 {{- end -}}
 
 {{- define "mcp-server.sidecarMounts" -}}
@@ -75,6 +76,7 @@ volumeMounts:
 name: mcp-server
 image: {{ include "mcp-server.image" (dict "image" .Values.image "chart" .Chart) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+terminationMessagePolicy: FallbackToLogsOnError
 env:
   {{- include "mcp-server.serverEnv" . | nindent 2 }}
 ports:
@@ -82,16 +84,16 @@ ports:
     containerPort: 3333
     protocol: TCP
 startupProbe:
-  httpGet: {{ include "mcp-server.probe" (dict "path" .Values.app.probes.startup "root" .) }}
+  {{ include "mcp-server.probe" (dict "path" .Values.app.probes.startup "root" .) }}
   periodSeconds: 1
   timeoutSeconds: 3
   failureThreshold: 60
 livenessProbe:
-  httpGet: {{ include "mcp-server.probe" (dict "path" .Values.app.probes.liveness "root" .) }}
+  {{ include "mcp-server.probe" (dict "path" .Values.app.probes.liveness "root" .) }}
   periodSeconds: 10
   timeoutSeconds: 2
 readinessProbe:
-  httpGet: {{ include "mcp-server.probe" (dict "path" .Values.app.probes.readiness "root" .) }}
+  {{ include "mcp-server.probe" (dict "path" .Values.app.probes.readiness "root" .) }}
   periodSeconds: 5
   timeoutSeconds: 3
 resources:
@@ -107,14 +109,16 @@ volumeMounts:
 {{- end -}}
 
 {{/*
-Where the kubelet asks. A server behind `inbound` listens on loopback alone: it is asked through the sidecar, which lets these paths through
-without a token (publicPaths) and wants a Host that it knows.
+What the kubelet asks: a path, or without one whether the port takes connections. A server behind `inbound` listens on loopback alone: it is asked
+through the sidecar, which lets these paths through without a token (publicPaths) and wants a Host that it knows.
 */}}
 {{- define "mcp-server.probe" -}}
 {{- if include "mcp-server.inbound" .root -}}
-{path: {{ .path }}, port: {{ include "mcp-server.inboundPort" .root }}, httpHeaders: [{name: Host, value: localhost}]}
+httpGet: {path: {{ .path }}, port: {{ include "mcp-server.inboundPort" .root }}, httpHeaders: [{name: Host, value: localhost}]}
+{{- else if .path -}}
+httpGet: {path: {{ .path }}, port: http}
 {{- else -}}
-{path: {{ .path }}, port: http}
+tcpSocket: {port: http}
 {{- end -}}
 {{- end -}}
 
