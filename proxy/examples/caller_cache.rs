@@ -20,7 +20,7 @@ use token_sidecar::{
             token::CallerToken,
         },
         exchange::{Exchanger, IssuedToken, SubjectTokens, TokenType, error::ExchangeError},
-        params::{CredentialParams, EntraOnBehalfOfParams, GrantParams},
+        params::{CredentialParams, EntraOnBehalfOfParams, GrantParams, TenantParams},
         subject::SubjectToken,
     },
 };
@@ -85,14 +85,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let params = CredentialParams {
         name: "orders".into(),
         grant: GrantParams::EntraOnBehalfOf(EntraOnBehalfOfParams {
-            authority_host: "https://login.example/".parse()?,
-            tenant_id: "tenant".into(),
+            tenant: TenantParams {
+                authority_host: "https://login.example/".parse()?,
+                tenant_id: "tenant".into(),
+                authority: Default::default(),
+                identity_binding: None,
+            },
             client_id: "client".into(),
             client_assertion: "pod".into(),
             assertion: NAME.into(),
             scope: "api://a/.default".into(),
-            authority: Default::default(),
-            identity_binding: None,
         }),
         injection: Arc::default(),
         exchange_timeout: Duration::from_secs(10),

@@ -9,8 +9,8 @@ use crate::{
     token::{
         file::tests::TestDir,
         params::{
-            AuthorityParams, ClientAuthentication, EntraClientAssertionParams, GrantParams,
-            TokenExchangeParams, tests as variations,
+            AuthorityParams, ClientAuthentication, EndpointParams, EntraClientAssertionParams,
+            GrantParams, TargetParams, TenantParams, TokenExchangeParams, tests as variations,
         },
         slot::Injectable,
         subject::tests::jwt,
@@ -35,17 +35,21 @@ fn exchanged(name: &str, endpoint: Url) -> CredentialParams {
     CredentialParams {
         name: name.into(),
         grant: GrantParams::TokenExchange(TokenExchangeParams {
-            token_endpoint: endpoint,
+            endpoint: EndpointParams {
+                url: endpoint,
+                client_authentication: ClientAuthentication::None { client_id: None },
+                parameters: vec![],
+                authority: AuthorityParams::default(),
+            },
             subject_token: "pod".into(),
             subject_token_type: "urn:ietf:params:oauth:token-type:jwt".into(),
             requested_token_type: None,
-            audience: vec![],
-            resource: vec![],
-            scope: None,
+            target: TargetParams {
+                audience: vec![],
+                resource: vec![],
+                scope: None,
+            },
             actor_token: None,
-            client_authentication: ClientAuthentication::None { client_id: None },
-            parameters: vec![],
-            authority: AuthorityParams::default(),
         }),
         injection: Arc::default(),
         exchange_timeout: Duration::from_secs(10),
@@ -200,7 +204,7 @@ async fn reload_keeps_what_is_unchanged_stops_what_is_gone_and_starts_what_is_ne
     // A change of the credential itself starts it anew: the old token may be for another audience.
     let mut changed = a.clone();
     if let GrantParams::TokenExchange(p) = &mut changed.grant {
-        p.audience = vec!["other".into()];
+        p.target.audience = vec!["other".into()];
     }
     flow.apply(bench.params(vec![changed, c.clone()])).unwrap();
     let (fresh, _, _) = flow.handle("a");
@@ -239,7 +243,7 @@ async fn another_way_to_the_same_token_keeps_it_though_the_authority_fails() {
             let ca = rcgen::generate_simple_self_signed(vec!["as.example".into()]).unwrap();
             std::fs::write(dir.join("ca.pem"), ca.cert.pem()).unwrap();
             if let GrantParams::TokenExchange(p) = &mut params.credentials[0].grant {
-                p.authority.ca_file = Some(dir.join("ca.pem"));
+                p.endpoint.authority.ca_file = Some(dir.join("ca.pem"));
             }
         }),
         ("the subject token's file", |params, dir| {
@@ -312,7 +316,7 @@ async fn another_way_to_the_same_token_keeps_it_though_the_authority_fails() {
         // And another token is another token after all that, too.
         let mut other = exchanged("a", server.url());
         if let GrantParams::TokenExchange(p) = &mut other.grant {
-            p.scope = Some("other".into());
+            p.target.scope = Some("other".into());
         }
         flow.apply(bench.params(vec![other])).unwrap();
         let (fresh, _, _) = flow.handle("a");
@@ -374,7 +378,7 @@ async fn a_reload_that_cannot_be_built_changes_nothing() {
 
     let mut no_ca = exchanged("b", Url::parse("https://sts.example.com/").unwrap());
     if let GrantParams::TokenExchange(p) = &mut no_ca.grant {
-        p.authority.ca_file = Some("/nonexistent/ca.pem".into());
+        p.endpoint.authority.ca_file = Some("/nonexistent/ca.pem".into());
     }
     let error = flow.apply(bench.params(vec![no_ca])).unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
@@ -410,13 +414,15 @@ async fn a_hung_authority_delays_no_other_credential() {
     let entra = CredentialParams {
         name: "entra".into(),
         grant: GrantParams::EntraClientAssertion(EntraClientAssertionParams {
-            authority_host: url,
-            tenant_id: "t".into(),
+            tenant: TenantParams {
+                authority_host: url,
+                tenant_id: "t".into(),
+                identity_binding: None,
+                authority: AuthorityParams::default(),
+            },
             client_id: "c".into(),
             scope: "s/.default".into(),
             subject_token: "pod".into(),
-            identity_binding: None,
-            authority: AuthorityParams::default(),
         }),
         injection: Arc::default(),
         exchange_timeout: Duration::from_secs(3600),

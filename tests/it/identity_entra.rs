@@ -15,7 +15,10 @@ use token_sidecar::token::{
         bound::Binding,
         error::{CallerFault, ExchangeError, Fault},
     },
-    params::{AuthorityParams, EntraAgentBlueprintParams, EntraOnBehalfOfParams, GrantParams},
+    params::{
+        AuthorityParams, EntraAgentBlueprintParams, EntraOnBehalfOfParams, GrantParams,
+        TenantParams,
+    },
     subject::SubjectToken,
 };
 
@@ -28,14 +31,16 @@ fn trusting(lab: &Lab) -> AuthorityParams {
 
 fn on_behalf_of(lab: &Lab, client_id: &str) -> GrantParams {
     GrantParams::EntraOnBehalfOf(EntraOnBehalfOfParams {
-        authority_host: lab.authority.authority_host().parse().unwrap(),
-        tenant_id: TENANT.into(),
+        tenant: TenantParams {
+            authority_host: lab.authority.authority_host().parse().unwrap(),
+            tenant_id: TENANT.into(),
+            identity_binding: None,
+            authority: trusting(lab),
+        },
         client_id: client_id.into(),
         scope: format!("{RESOURCE}/orders.read {RESOURCE}/orders.write"),
         client_assertion: "proof".into(),
         assertion: "caller".into(),
-        identity_binding: None,
-        authority: trusting(lab),
     })
 }
 
@@ -264,13 +269,15 @@ async fn an_agent_identity_acts_for_a_user_who_signed_in_to_its_blueprint() {
     let lab = Lab::new().await;
     let pod = lab.authority.projected_token().unwrap();
     let blueprint = GrantParams::EntraAgentBlueprint(EntraAgentBlueprintParams {
-        authority_host: lab.authority.authority_host().parse().unwrap(),
-        tenant_id: TENANT.into(),
+        tenant: TenantParams {
+            authority_host: lab.authority.authority_host().parse().unwrap(),
+            tenant_id: TENANT.into(),
+            identity_binding: None,
+            authority: trusting(&lab),
+        },
         client_id: CLIENT.into(),
         agent_identity: AGENT.into(),
         client_assertion: "pod".into(),
-        identity_binding: None,
-        authority: trusting(&lab),
     });
     let parent = exchanged(&blueprint, &[("pod", &pod)], None).await.unwrap();
     let caller = lab.authority.user_token(&UserToken::default());

@@ -1,8 +1,9 @@
-//! `subjectTokens` and `credentials` -> the token flow's parameters. Each grant, and client authentication, has a file of its own.
+//! `subjectTokens` and `credentials` -> the token flow's parameters. Each grant, and what several have in common, has a file of its own.
 
 mod caller_cache;
 mod client_auth;
 mod client_credentials;
+mod endpoint;
 mod entra;
 mod form;
 mod google;

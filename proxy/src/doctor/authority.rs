@@ -16,7 +16,7 @@ use crate::{
         caller,
         dpop::Prover,
         exchange::{self, SubjectTokens, TokenType, bound::Binding, error::Class},
-        params::{AuthorityParams, CredentialParams, GrantParams},
+        params::{AuthorityParams, CredentialParams, GrantParams, TenantParams},
     },
 };
 use http::header::DATE;
@@ -43,55 +43,33 @@ struct Place<'a> {
     token_proxy: Option<&'a TokenProxyParams>,
 }
 
-fn entra<'a>(
-    authority_host: &'a Url,
-    tenant_id: &str,
-    params: &'a AuthorityParams,
-    token_proxy: Option<&'a TokenProxyParams>,
-) -> Place<'a> {
+fn entra(tenant: &TenantParams) -> Place<'_> {
     Place {
-        url: token_proxy.map_or(authority_host, |proxy| &proxy.url),
-        document: format!("/{tenant_id}/v2.0/.well-known/openid-configuration"),
-        params,
-        token_proxy,
+        url: tenant.asked(),
+        document: format!(
+            "/{}/v2.0/.well-known/openid-configuration",
+            tenant.tenant_id
+        ),
+        params: &tenant.authority,
+        token_proxy: tenant.identity_binding.as_ref(),
     }
 }
 
 /// `None`: no authority is asked.
 fn place(grant: &GrantParams) -> Option<Place<'_>> {
     Some(match grant {
-        GrantParams::EntraClientAssertion(p) => entra(
-            &p.authority_host,
-            &p.tenant_id,
-            &p.authority,
-            p.identity_binding.as_ref(),
-        ),
-        GrantParams::EntraOnBehalfOf(p) => entra(
-            &p.authority_host,
-            &p.tenant_id,
-            &p.authority,
-            p.identity_binding.as_ref(),
-        ),
-        GrantParams::EntraAgentBlueprint(p) => entra(
-            &p.authority_host,
-            &p.tenant_id,
-            &p.authority,
-            p.identity_binding.as_ref(),
-        ),
-        GrantParams::GoogleSts(p) => Place {
-            url: &p.token_endpoint,
-            document: p.token_endpoint.path().to_owned(),
-            params: &p.authority,
-            token_proxy: None,
-        },
-        GrantParams::TokenExchange(p) => endpoint(&p.token_endpoint, &p.authority),
-        GrantParams::ClientCredentials(p) => endpoint(&p.token_endpoint, &p.authority),
-        GrantParams::JwtBearer(p) => endpoint(&p.token_endpoint, &p.authority),
+        GrantParams::EntraClientAssertion(p) => entra(&p.tenant),
+        GrantParams::EntraOnBehalfOf(p) => entra(&p.tenant),
+        GrantParams::EntraAgentBlueprint(p) => entra(&p.tenant),
+        GrantParams::GoogleSts(p) => endpoint(&p.token_endpoint, &p.authority),
+        GrantParams::TokenExchange(p) => endpoint(&p.endpoint.url, &p.endpoint.authority),
+        GrantParams::ClientCredentials(p) => endpoint(&p.endpoint.url, &p.endpoint.authority),
+        GrantParams::JwtBearer(p) => endpoint(&p.endpoint.url, &p.endpoint.authority),
         // The first of its two; the exchange itself goes to both.
-        GrantParams::IdentityAssertion(p) => endpoint(
-            &p.identity_provider.token_endpoint,
-            &p.identity_provider.authority,
-        ),
+        GrantParams::IdentityAssertion(p) => {
+            let first = &p.identity_provider.endpoint;
+            endpoint(&first.url, &first.authority)
+        }
         GrantParams::StaticSecret(_) => return None,
     })
 }
@@ -135,15 +113,15 @@ fn known<'a>(
         },
         GrantParams::GoogleSts(_) | GrantParams::StaticSecret(_) => base,
         GrantParams::TokenExchange(p) => Facts {
-            scope: p.scope.as_deref(),
+            scope: p.target.scope.as_deref(),
             ..base
         },
         GrantParams::ClientCredentials(p) => Facts {
-            scope: p.scope.as_deref(),
+            scope: p.target.scope.as_deref(),
             ..base
         },
         GrantParams::JwtBearer(p) => Facts {
-            scope: p.scope.as_deref(),
+            scope: p.target.scope.as_deref(),
             ..base
         },
         GrantParams::IdentityAssertion(p) => Facts {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     doctor::report::Status,
     net::raw_server::TestDir,
-    token::params::{AuthorityParams, EntraClientAssertionParams},
+    token::params::{AuthorityParams, EntraClientAssertionParams, TenantParams},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -161,13 +161,15 @@ fn entra_is_expected_where_a_credential_says_so() {
     let entra = |subject: &str| CredentialParams {
         name: "arm".into(),
         grant: GrantParams::EntraClientAssertion(EntraClientAssertionParams {
-            authority_host: "https://login.microsoftonline.com".parse().unwrap(),
-            tenant_id: "t".into(),
+            tenant: TenantParams {
+                authority_host: "https://login.microsoftonline.com".parse().unwrap(),
+                tenant_id: "t".into(),
+                identity_binding: None,
+                authority: AuthorityParams::default(),
+            },
             client_id: "c".into(),
             scope: "s/.default".into(),
             subject_token: subject.into(),
-            identity_binding: None,
-            authority: AuthorityParams::default(),
         }),
         injection: Arc::default(),
         exchange_timeout: Duration::from_secs(1),

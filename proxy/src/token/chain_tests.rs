@@ -1,7 +1,7 @@
 //! Credentials that use each other's tokens: order, renewal, waiting, reload; and a token that is for other credentials alone.
 
 use super::*;
-use crate::token::params::{ChainedTokenParams, EntraAgentBlueprintParams};
+use crate::token::params::{ChainedTokenParams, EntraAgentBlueprintParams, TenantParams};
 use tokio::net::TcpListener;
 
 /// `name` exchanges the subject token `subject`.
@@ -182,7 +182,7 @@ async fn a_child_starts_anew_when_its_parent_gets_another_token() {
     // Another token of the parent's is another one of the child's.
     let another = |p: &mut CredentialParams| {
         if let GrantParams::TokenExchange(p) = &mut p.grant {
-            p.audience = vec!["other".into()];
+            p.target.audience = vec!["other".into()];
         }
     };
     flow.apply(params(&another)).unwrap();
@@ -248,13 +248,15 @@ async fn a_blueprints_token_reaches_the_next_exchange_and_never_a_request() {
     let blueprint = CredentialParams {
         name: "parent".into(),
         grant: GrantParams::EntraAgentBlueprint(EntraAgentBlueprintParams {
-            authority_host: authority.url(),
-            tenant_id: "t".into(),
+            tenant: TenantParams {
+                authority_host: authority.url(),
+                tenant_id: "t".into(),
+                identity_binding: None,
+                authority: AuthorityParams::default(),
+            },
             client_id: "blueprint".into(),
             agent_identity: "agent".into(),
             client_assertion: "pod".into(),
-            identity_binding: None,
-            authority: AuthorityParams::default(),
         }),
         injection: Arc::default(),
         caller_cache: Default::default(),

@@ -139,18 +139,21 @@ pub fn build(
         GrantParams::GoogleSts(p) => {
             Arc::new(google_sts::GoogleStsExchanger::new(p.clone(), clock)?)
         }
-        GrantParams::TokenExchange(p) => {
-            Arc::new(token_exchange::TokenExchanger::new(p.clone(), clock)?.bound(binding))
-        }
+        GrantParams::TokenExchange(p) => Arc::new(token_exchange::TokenExchanger::new(
+            p.clone(),
+            binding,
+            clock,
+        )?),
         GrantParams::ClientCredentials(p) => Arc::new(
-            client_credentials::ClientCredentialsExchanger::new(p.clone(), clock)?.bound(binding),
+            client_credentials::ClientCredentialsExchanger::new(p.clone(), binding, clock)?,
         ),
-        GrantParams::JwtBearer(p) => {
-            Arc::new(jwt_bearer::JwtBearerExchanger::new(p.clone(), clock)?.bound(binding))
-        }
+        GrantParams::JwtBearer(p) => Arc::new(jwt_bearer::JwtBearerExchanger::new(
+            p.clone(),
+            binding,
+            clock,
+        )?),
         GrantParams::IdentityAssertion(p) => Arc::new(
-            identity_assertion::IdentityAssertionExchanger::new((**p).clone(), clock)?
-                .bound(binding),
+            identity_assertion::IdentityAssertionExchanger::new((**p).clone(), binding, clock)?,
         ),
         GrantParams::StaticSecret(p) => Arc::new(StaticSecret(p.clone())),
     })

@@ -2,6 +2,7 @@
 
 mod chain;
 mod client_auth;
+mod endpoint;
 mod entra;
 mod google;
 mod grants;
@@ -10,7 +11,10 @@ pub use chain::Circle;
 pub use client_auth::{
     ClientAuthentication, PrivateKeyJwtParams, SigningAlgorithm, TlsClientParams,
 };
-pub use entra::{EntraAgentBlueprintParams, EntraClientAssertionParams, EntraOnBehalfOfParams};
+pub use endpoint::{EndpointParams, TargetParams};
+pub use entra::{
+    EntraAgentBlueprintParams, EntraClientAssertionParams, EntraOnBehalfOfParams, TenantParams,
+};
 pub use google::{GoogleStsParams, ImpersonationParams};
 pub use grants::{
     ActorTokenParams, AuthorizationServerParams, ClientCredentialsParams, IdentityAssertionParams,
@@ -22,7 +26,6 @@ use super::{
     exchange::TokenType,
     injection::Injection,
 };
-use crate::net::token_proxy::TokenProxyParams;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use url::Url;
 
@@ -111,38 +114,45 @@ impl GrantParams {
 
     /// The names of the subject tokens that one exchange uses, each once.
     pub fn subject_tokens(&self) -> Vec<&Arc<str>> {
-        let mut names = match self {
+        let mut names: Vec<_> = match self {
             Self::EntraClientAssertion(p) => vec![&p.subject_token],
             Self::EntraOnBehalfOf(p) => vec![&p.client_assertion, &p.assertion],
             Self::EntraAgentBlueprint(p) => vec![&p.client_assertion],
             Self::GoogleSts(p) => vec![&p.subject_token],
-            Self::TokenExchange(p) => {
-                let mut names = vec![&p.subject_token];
-                names.extend(p.actor_token.iter().map(|a| &a.subject_token));
-                names.extend(p.client_authentication.subject_token());
-                names
-            }
-            Self::ClientCredentials(p) => p
-                .client_authentication
-                .subject_token()
+            Self::TokenExchange(p) => [&p.subject_token]
                 .into_iter()
+                .chain(p.actor_token.iter().map(|a| &a.subject_token))
                 .collect(),
-            Self::JwtBearer(p) => {
-                let mut names = vec![&p.assertion];
-                names.extend(p.client_authentication.subject_token());
-                names
-            }
-            Self::IdentityAssertion(p) => {
-                let mut names = vec![&p.identity_provider.subject_token];
-                names.extend(p.identity_provider.client_authentication.subject_token());
-                names.extend(p.authorization_server.client_authentication.subject_token());
-                names
-            }
-            Self::StaticSecret(_) => Vec::new(),
+            Self::ClientCredentials(_) | Self::StaticSecret(_) => Vec::new(),
+            Self::JwtBearer(p) => vec![&p.assertion],
+            Self::IdentityAssertion(p) => vec![&p.identity_provider.subject_token],
         };
+        names.extend(
+            self.endpoints()
+                .into_iter()
+                .filter_map(|e| e.client_authentication.subject_token()),
+        );
         names.sort();
         names.dedup();
         names
+    }
+
+    /// The token endpoints of RFC 6749 that one exchange asks, in order. Entra's and Google's are not of this kind.
+    fn endpoints(&self) -> Vec<&EndpointParams> {
+        match self {
+            Self::TokenExchange(p) => vec![&p.endpoint],
+            Self::ClientCredentials(p) => vec![&p.endpoint],
+            Self::JwtBearer(p) => vec![&p.endpoint],
+            Self::IdentityAssertion(p) => vec![
+                &p.identity_provider.endpoint,
+                &p.authorization_server.endpoint,
+            ],
+            Self::EntraClientAssertion(_)
+            | Self::EntraOnBehalfOf(_)
+            | Self::EntraAgentBlueprint(_)
+            | Self::GoogleSts(_)
+            | Self::StaticSecret(_) => Vec::new(),
+        }
     }
 
     /// Whether it gets a token for each caller, with the caller's own: then there is no token before a caller comes.
@@ -170,14 +180,14 @@ impl GrantParams {
     /// The authorization server that is asked (the first, when there are several), if one is: what works or fails as one.
     pub fn authority(&self) -> Option<&Url> {
         Some(match self {
-            Self::EntraClientAssertion(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
-            Self::EntraOnBehalfOf(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
-            Self::EntraAgentBlueprint(p) => asked(&p.authority_host, p.identity_binding.as_ref()),
+            Self::EntraClientAssertion(p) => p.tenant.asked(),
+            Self::EntraOnBehalfOf(p) => p.tenant.asked(),
+            Self::EntraAgentBlueprint(p) => p.tenant.asked(),
             Self::GoogleSts(p) => &p.token_endpoint,
-            Self::TokenExchange(p) => &p.token_endpoint,
-            Self::ClientCredentials(p) => &p.token_endpoint,
-            Self::JwtBearer(p) => &p.token_endpoint,
-            Self::IdentityAssertion(p) => &p.identity_provider.token_endpoint,
+            Self::TokenExchange(p) => &p.endpoint.url,
+            Self::ClientCredentials(p) => &p.endpoint.url,
+            Self::JwtBearer(p) => &p.endpoint.url,
+            Self::IdentityAssertion(p) => &p.identity_provider.endpoint.url,
             Self::StaticSecret(_) => return None,
         })
     }
@@ -191,43 +201,26 @@ impl GrantParams {
     pub(crate) fn decisive(&self) -> Self {
         let mut grant = self.clone();
         match &mut grant {
-            Self::EntraClientAssertion(p) => p.authority = AuthorityParams::default(),
-            Self::EntraOnBehalfOf(p) => p.authority = AuthorityParams::default(),
-            Self::EntraAgentBlueprint(p) => p.authority = AuthorityParams::default(),
+            Self::EntraClientAssertion(p) => p.tenant.forget_way(),
+            Self::EntraOnBehalfOf(p) => p.tenant.forget_way(),
+            Self::EntraAgentBlueprint(p) => p.tenant.forget_way(),
             Self::GoogleSts(p) => {
                 p.authority = AuthorityParams::default();
                 if let Some(impersonation) = &mut p.impersonation {
                     impersonation.authority = AuthorityParams::default();
                 }
             }
-            Self::TokenExchange(p) => {
-                p.authority = AuthorityParams::default();
-                p.client_authentication.forget_files();
-            }
-            Self::ClientCredentials(p) => {
-                p.authority = AuthorityParams::default();
-                p.client_authentication.forget_files();
-            }
-            Self::JwtBearer(p) => {
-                p.authority = AuthorityParams::default();
-                p.client_authentication.forget_files();
-            }
+            Self::TokenExchange(p) => p.endpoint.forget_way(),
+            Self::ClientCredentials(p) => p.endpoint.forget_way(),
+            Self::JwtBearer(p) => p.endpoint.forget_way(),
             Self::IdentityAssertion(p) => {
-                let (idp, server) = (&mut p.identity_provider, &mut p.authorization_server);
-                idp.authority = AuthorityParams::default();
-                idp.client_authentication.forget_files();
-                server.authority = AuthorityParams::default();
-                server.client_authentication.forget_files();
+                p.identity_provider.endpoint.forget_way();
+                p.authorization_server.endpoint.forget_way();
             }
             Self::StaticSecret(_) => {}
         }
         grant
     }
-}
-
-/// The token proxy of an identity binding is asked in the authority's place.
-fn asked<'a>(authority_host: &'a Url, identity_binding: Option<&'a TokenProxyParams>) -> &'a Url {
-    identity_binding.map_or(authority_host, |proxy| &proxy.url)
 }
 
 /// How an authority is reached and trusted.

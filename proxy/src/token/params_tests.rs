@@ -25,26 +25,32 @@ fn proxy() -> AuthorityParams {
 
 pub(crate) fn entra(authority_host: Url) -> Variations {
     let base = EntraClientAssertionParams {
-        authority_host,
-        tenant_id: "tenant".into(),
+        tenant: TenantParams {
+            authority_host,
+            tenant_id: "tenant".into(),
+            identity_binding: None,
+            authority: AuthorityParams::default(),
+        },
         client_id: "client".into(),
         scope: "api://a/.default".into(),
         subject_token: "pod".into(),
-        identity_binding: None,
-        authority: AuthorityParams::default(),
     };
     // A parameter that is added must be named here and varied below.
     let EntraClientAssertionParams {
-        authority_host: _,
-        tenant_id: _,
+        tenant:
+            TenantParams {
+                authority_host: _,
+                tenant_id: _,
+                identity_binding: _,
+                authority:
+                    AuthorityParams {
+                        ca_file: _,
+                        proxy: _,
+                    },
+            },
         client_id: _,
         scope: _,
         subject_token: _,
-        identity_binding: _,
-        authority: AuthorityParams {
-            ca_file: _,
-            proxy: _,
-        },
     } = &base;
     let mut all = Vec::new();
     let mut vary = |name, same, change: fn(&mut EntraClientAssertionParams)| {
@@ -53,50 +59,60 @@ pub(crate) fn entra(authority_host: Url) -> Variations {
         all.push((name, GrantParams::EntraClientAssertion(other), same));
     };
     vary("authority_host", false, |p| {
-        p.authority_host = url("https://login.example/");
+        p.tenant.authority_host = url("https://login.example/");
     });
-    vary("tenant_id", false, |p| p.tenant_id = "x".into());
+    vary("tenant_id", false, |p| p.tenant.tenant_id = "x".into());
     vary("client_id", false, |p| p.client_id = "x".into());
     vary("scope", false, |p| p.scope = "api://b/.default".into());
     vary("subject_token", false, |p| p.subject_token = "other".into());
-    vary("ca_file", true, |p| p.authority = ca());
-    vary("proxy", true, |p| p.authority = proxy());
+    vary("ca_file", true, |p| p.tenant.authority = ca());
+    vary("proxy", true, |p| p.tenant.authority = proxy());
     (GrantParams::EntraClientAssertion(base), all)
 }
 
 pub(crate) fn token_exchange(token_endpoint: Url) -> Variations {
     let base = TokenExchangeParams {
-        token_endpoint,
+        endpoint: EndpointParams {
+            url: token_endpoint,
+            client_authentication: ClientAuthentication::ClientSecretBasic {
+                client_id: "client".into(),
+                client_secret_file: "/secret".into(),
+            },
+            parameters: vec![("k".into(), "v".into())],
+            authority: AuthorityParams::default(),
+        },
         subject_token: "pod".into(),
         subject_token_type: "urn:t:a".into(),
         requested_token_type: None,
-        audience: vec!["a".into(), "b".into()],
-        resource: vec!["https://a.example/".into()],
-        scope: Some("read".into()),
+        target: TargetParams {
+            audience: vec!["a".into(), "b".into()],
+            resource: vec!["https://a.example/".into()],
+            scope: Some("read".into()),
+        },
         actor_token: Some(ActorTokenParams {
             subject_token: "pod".into(),
             token_type: "urn:t:a".into(),
             require_act: false,
         }),
-        client_authentication: ClientAuthentication::ClientSecretBasic {
-            client_id: "client".into(),
-            client_secret_file: "/secret".into(),
-        },
-        parameters: vec![("k".into(), "v".into())],
-        authority: AuthorityParams::default(),
     };
     let TokenExchangeParams {
-        token_endpoint: _,
+        endpoint:
+            EndpointParams {
+                url: _,
+                client_authentication: _,
+                parameters: _,
+                authority: _,
+            },
         subject_token: _,
         subject_token_type: _,
         requested_token_type: _,
-        audience: _,
-        resource: _,
-        scope: _,
+        target:
+            TargetParams {
+                audience: _,
+                resource: _,
+                scope: _,
+            },
         actor_token: _,
-        client_authentication: _,
-        parameters: _,
-        authority: _,
     } = &base;
     let mut all = Vec::new();
     let mut vary = |name, same, change: fn(&mut TokenExchangeParams)| {
@@ -105,10 +121,10 @@ pub(crate) fn token_exchange(token_endpoint: Url) -> Variations {
         all.push((name, GrantParams::TokenExchange(other), same));
     };
     vary("token_endpoint", false, |p| {
-        p.token_endpoint = url("https://sts.example/token");
+        p.endpoint.url = url("https://sts.example/token");
     });
     vary("the endpoint's query", false, |p| {
-        p.token_endpoint.set_query(Some("tenant=x"));
+        p.endpoint.url.set_query(Some("tenant=x"));
     });
     vary("subject_token", false, |p| p.subject_token = "other".into());
     vary("subject_token_type", false, |p| {
@@ -117,13 +133,15 @@ pub(crate) fn token_exchange(token_endpoint: Url) -> Variations {
     vary("requested_token_type", false, |p| {
         p.requested_token_type = Some("urn:t:b".into());
     });
-    vary("audience", false, |p| p.audience = vec!["a".into()]);
-    vary("no audience", false, |p| p.audience.clear());
+    vary("audience", false, |p| p.target.audience = vec!["a".into()]);
+    vary("no audience", false, |p| p.target.audience.clear());
     vary("resource", false, |p| {
-        p.resource.push("https://b.example/".into());
+        p.target.resource.push("https://b.example/".into());
     });
-    vary("scope", false, |p| p.scope = Some("read write".into()));
-    vary("no scope", false, |p| p.scope = None);
+    vary("scope", false, |p| {
+        p.target.scope = Some("read write".into())
+    });
+    vary("no scope", false, |p| p.target.scope = None);
     vary("no actor", false, |p| p.actor_token = None);
     vary("actor_token", false, |p| {
         if let Some(actor) = &mut p.actor_token {
@@ -141,43 +159,43 @@ pub(crate) fn token_exchange(token_endpoint: Url) -> Variations {
         }
     });
     vary("client_id", false, |p| {
-        p.client_authentication = ClientAuthentication::ClientSecretBasic {
+        p.endpoint.client_authentication = ClientAuthentication::ClientSecretBasic {
             client_id: "x".into(),
             client_secret_file: "/secret".into(),
         };
     });
     vary("no client", false, |p| {
-        p.client_authentication = ClientAuthentication::None { client_id: None };
+        p.endpoint.client_authentication = ClientAuthentication::None { client_id: None };
     });
     vary("a public client", false, |p| {
-        p.client_authentication = ClientAuthentication::None {
+        p.endpoint.client_authentication = ClientAuthentication::None {
             client_id: Some("client".into()),
         };
     });
     vary("another method", false, |p| {
-        p.client_authentication = ClientAuthentication::ClientSecretPost {
+        p.endpoint.client_authentication = ClientAuthentication::ClientSecretPost {
             client_id: "client".into(),
             client_secret_file: "/secret".into(),
         };
     });
     vary("an assertion", false, |p| {
-        p.client_authentication = ClientAuthentication::ClientAssertion {
+        p.endpoint.client_authentication = ClientAuthentication::ClientAssertion {
             client_id: Some("client".into()),
             subject_token: "pod".into(),
         };
     });
     vary("parameters", false, |p| {
-        p.parameters = vec![("k".into(), "w".into())];
+        p.endpoint.parameters = vec![("k".into(), "w".into())];
     });
-    vary("no parameters", false, |p| p.parameters.clear());
+    vary("no parameters", false, |p| p.endpoint.parameters.clear());
     vary("client_secret_file", true, |p| {
-        p.client_authentication = ClientAuthentication::ClientSecretBasic {
+        p.endpoint.client_authentication = ClientAuthentication::ClientSecretBasic {
             client_id: "client".into(),
             client_secret_file: "/other".into(),
         };
     });
-    vary("ca_file", true, |p| p.authority = ca());
-    vary("proxy", true, |p| p.authority = proxy());
+    vary("ca_file", true, |p| p.endpoint.authority = ca());
+    vary("proxy", true, |p| p.endpoint.authority = proxy());
     (GrantParams::TokenExchange(base), all)
 }
 
@@ -203,7 +221,7 @@ fn whatever_decides_the_token_makes_it_another() {
         let (GrantParams::TokenExchange(mut p), _) = token_exchange(endpoint()) else {
             panic!("a token exchange")
         };
-        p.client_authentication = client_authentication;
+        p.endpoint.client_authentication = client_authentication;
         GrantParams::TokenExchange(p)
     };
     let assertion = |client: &str, token: &str| {

@@ -140,24 +140,24 @@ fn everything_has_an_effect() {
     };
     assert_eq!(token.credentials[0].exchange_timeout, s(5));
     assert_eq!(
-        arm.authority_host.as_str(),
+        arm.tenant.authority_host.as_str(),
         "https://login.microsoftonline.us/"
     );
-    assert_eq!(arm.tenant_id, "72f988bf-86f1-41af-91ab-2d7cd011db47");
+    assert_eq!(arm.tenant.tenant_id, "72f988bf-86f1-41af-91ab-2d7cd011db47");
     assert_eq!(arm.client_id, "11111111-2222-3333-4444-555555555555");
     assert_eq!(
         (arm.scope.as_str(), &*arm.subject_token),
         ("https://management.azure.com/.default", "pod")
     );
     assert_eq!(
-        arm.authority.ca_file.as_deref(),
+        arm.tenant.authority.ca_file.as_deref(),
         Some(Path::new("/etc/authority/ca.pem"))
     );
     let GrantParams::TokenExchange(orders) = &token.credentials[1].grant else {
         panic!()
     };
     assert_eq!(
-        orders.token_endpoint.as_str(),
+        orders.endpoint.url.as_str(),
         "https://sts.example.com/token"
     );
     assert_eq!(
@@ -169,27 +169,36 @@ fn everything_has_an_effect() {
         Some("urn:ietf:params:oauth:token-type:access_token")
     );
     assert_eq!(
-        (orders.audience.as_slice(), orders.resource.as_slice()),
+        (
+            orders.target.audience.as_slice(),
+            orders.target.resource.as_slice()
+        ),
         (
             &["orders".into(), "invoices".into()][..],
             &["https://orders.example.com".into()][..]
         )
     );
-    assert_eq!(orders.scope.as_deref(), Some("orders.read orders.write"));
+    assert_eq!(
+        orders.target.scope.as_deref(),
+        Some("orders.read orders.write")
+    );
     let actor = orders.actor_token.as_ref().unwrap();
     assert_eq!(
         (&*actor.subject_token, actor.token_type.as_str()),
         ("agent", "urn:ietf:params:oauth:token-type:access_token")
     );
-    assert_eq!(orders.parameters, [("tenant".to_owned(), "t1".to_owned())]);
     assert_eq!(
-        orders.authority.ca_file.as_deref(),
+        orders.endpoint.parameters,
+        [("tenant".to_owned(), "t1".to_owned())]
+    );
+    assert_eq!(
+        orders.endpoint.authority.ca_file.as_deref(),
         Some(Path::new("/etc/sts/ca.pem"))
     );
     let authentications: Vec<_> = token.credentials[1..]
         .iter()
         .map(|c| match &c.grant {
-            GrantParams::TokenExchange(t) => t.client_authentication.clone(),
+            GrantParams::TokenExchange(t) => t.endpoint.client_authentication.clone(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -294,7 +303,7 @@ fn the_authority_host_may_end_in_a_slash() {
             .collect();
         let text = "credentials: {a: {entraClientAssertion: {scope: x/.default}}}\nroutes: [{name: r, upstream: https://u.example, credential: a}]";
         match &load_with(text, &env).unwrap().token.credentials[0].grant {
-            GrantParams::EntraClientAssertion(e) => e.authority_host.to_string(),
+            GrantParams::EntraClientAssertion(e) => e.tenant.authority_host.to_string(),
             other => panic!("{other:?}"),
         }
     };
@@ -439,8 +448,8 @@ fn authorities_go_through_the_proxy_that_the_environment_names() {
         };
         let config = load_from(source, &[AKS, env].concat()).unwrap();
         let proxy = |grant: &GrantParams| match grant {
-            GrantParams::EntraClientAssertion(e) => e.authority.proxy.clone(),
-            GrantParams::TokenExchange(t) => t.authority.proxy.clone(),
+            GrantParams::EntraClientAssertion(e) => e.tenant.authority.proxy.clone(),
+            GrantParams::TokenExchange(t) => t.endpoint.authority.proxy.clone(),
             other => panic!("{other:?}"),
         };
         let proxies = config.token.credentials.iter().map(|c| proxy(&c.grant));

@@ -3,8 +3,8 @@
 use super::{examples::sample, *};
 use crate::token::params::{
     ActorTokenParams, AuthorityParams, AuthorizationServerParams, ClientCredentialsParams,
-    IdentityAssertionParams, IdentityProviderParams, JwtBearerParams, PrivateKeyJwtParams,
-    SigningAlgorithm, TlsClientParams, TokenExchangeParams,
+    EndpointParams, IdentityAssertionParams, IdentityProviderParams, JwtBearerParams,
+    PrivateKeyJwtParams, SigningAlgorithm, TargetParams, TlsClientParams, TokenExchangeParams,
 };
 use url::Url;
 
@@ -44,7 +44,7 @@ fn by_key(credential: usize) -> ClientAuthentication {
         .remove(credential)
         .grant
     {
-        GrantParams::ClientCredentials(p) => p.client_authentication,
+        GrantParams::ClientCredentials(p) => p.endpoint.client_authentication,
         other => panic!("{other:?}"),
     }
 }
@@ -56,84 +56,102 @@ fn every_key_of_the_grants_has_an_effect() {
     assert_eq!(
         grants[0],
         GrantParams::TokenExchange(TokenExchangeParams {
-            token_endpoint: url("https://sts.example.com/token"),
+            endpoint: EndpointParams {
+                url: url("https://sts.example.com/token"),
+                client_authentication: ClientAuthentication::PrivateKeyJwt(PrivateKeyJwtParams {
+                    client_id: "mcp".into(),
+                    key_file: "/etc/sts/key.jwk".into(),
+                    algorithm: Some(SigningAlgorithm::Ps256),
+                    key_id: Some("k1".into()),
+                    certificate_file: Some("/etc/sts/certificate.pem".into()),
+                    audience: "https://sts.example.com".into(),
+                }),
+                parameters: vec![],
+                authority: AuthorityParams::default()
+            },
             subject_token: "user".into(),
             subject_token_type: JWT.into(),
             requested_token_type: None,
-            audience: vec![],
-            resource: vec![],
-            scope: None,
+            target: TargetParams {
+                audience: vec![],
+                resource: vec![],
+                scope: None
+            },
             actor_token: Some(ActorTokenParams {
                 subject_token: "pod".into(),
                 token_type: JWT.into(),
                 require_act: true,
-            }),
-            client_authentication: ClientAuthentication::PrivateKeyJwt(PrivateKeyJwtParams {
-                client_id: "mcp".into(),
-                key_file: "/etc/sts/key.jwk".into(),
-                algorithm: Some(SigningAlgorithm::Ps256),
-                key_id: Some("k1".into()),
-                certificate_file: Some("/etc/sts/certificate.pem".into()),
-                audience: "https://sts.example.com".into(),
-            }),
-            parameters: vec![],
-            authority: AuthorityParams::default(),
+            })
         })
     );
     assert_eq!(
         grants[1],
         GrantParams::ClientCredentials(ClientCredentialsParams {
-            token_endpoint: url(
-                "https://keycloak.example.com/realms/r/protocol/openid-connect/token"
-            ),
-            audience: vec!["orders".into()],
-            resource: vec!["https://orders.example.com".into()],
-            scope: Some("orders.read".into()),
-            client_authentication: ClientAuthentication::ClientAssertion {
-                client_id: None,
-                subject_token: "keycloak".into(),
+            endpoint: EndpointParams {
+                url: url("https://keycloak.example.com/realms/r/protocol/openid-connect/token"),
+                client_authentication: ClientAuthentication::ClientAssertion {
+                    client_id: None,
+                    subject_token: "keycloak".into(),
+                },
+                parameters: tenant("t1"),
+                authority: ca("/etc/keycloak/ca.pem")
             },
-            parameters: tenant("t1"),
-            authority: ca("/etc/keycloak/ca.pem"),
+            target: TargetParams {
+                audience: vec!["orders".into()],
+                resource: vec!["https://orders.example.com".into()],
+                scope: Some("orders.read".into())
+            }
         })
     );
     assert_eq!(
         grants[2],
         GrantParams::JwtBearer(JwtBearerParams {
-            token_endpoint: url("https://as.example.com/token"),
+            endpoint: EndpointParams {
+                url: url("https://as.example.com/token"),
+                client_authentication: ClientAuthentication::Tls(TlsClientParams {
+                    client_id: "mcp".into(),
+                    certificate_file: "/etc/as/tls.crt".into(),
+                    key_file: "/etc/as/tls.key".into(),
+                }),
+                parameters: tenant("t2"),
+                authority: ca("/etc/as/ca.pem")
+            },
             assertion: "pod".into(),
-            audience: vec!["invoices".into()],
-            resource: vec!["https://invoices.example.com".into()],
-            scope: Some("invoices.read".into()),
-            client_authentication: ClientAuthentication::Tls(TlsClientParams {
-                client_id: "mcp".into(),
-                certificate_file: "/etc/as/tls.crt".into(),
-                key_file: "/etc/as/tls.key".into(),
-            }),
-            parameters: tenant("t2"),
-            authority: ca("/etc/as/ca.pem"),
+            target: TargetParams {
+                audience: vec!["invoices".into()],
+                resource: vec!["https://invoices.example.com".into()],
+                scope: Some("invoices.read".into())
+            }
         })
     );
     assert_eq!(
         grants[3],
         GrantParams::IdentityAssertion(Box::new(IdentityAssertionParams {
             identity_provider: IdentityProviderParams {
-                token_endpoint: url("https://idp.example.com/token"),
+                endpoint: EndpointParams {
+                    url: url("https://idp.example.com/token"),
+                    client_authentication: key("a", "/etc/idp/key.pem", "https://idp.example.com"),
+                    parameters: tenant("t3"),
+                    authority: ca("/etc/idp/ca.pem")
+                },
                 subject_token: "user".into(),
                 subject_token_type: ACCESS_TOKEN.into(),
                 audience: "https://as.chat.example.com".into(),
                 resource: vec!["https://chat.example.com".into()],
-                scope: Some("chat.read".into()),
-                client_authentication: key("a", "/etc/idp/key.pem", "https://idp.example.com"),
-                parameters: tenant("t3"),
-                authority: ca("/etc/idp/ca.pem"),
+                scope: Some("chat.read".into())
             },
             authorization_server: AuthorizationServerParams {
-                token_endpoint: url("https://as.chat.example.com/token"),
-                scope: Some("chat.read".into()),
-                client_authentication: key("b", "/etc/chat/key.pem", "https://as.chat.example.com"),
-                parameters: tenant("t4"),
-                authority: ca("/etc/chat/ca.pem"),
+                endpoint: EndpointParams {
+                    url: url("https://as.chat.example.com/token"),
+                    client_authentication: key(
+                        "b",
+                        "/etc/chat/key.pem",
+                        "https://as.chat.example.com"
+                    ),
+                    parameters: tenant("t4"),
+                    authority: ca("/etc/chat/ca.pem")
+                },
+                scope: Some("chat.read".into())
             },
         }))
     );

@@ -5,7 +5,7 @@ use crate::{
     net::token_proxy::{Roots, TokenProxyParams},
     token::params::{
         AuthorityParams, ChainedTokenParams, EntraAgentBlueprintParams, EntraClientAssertionParams,
-        EntraOnBehalfOfParams, GoogleStsParams, ImpersonationParams, TokenParams,
+        EntraOnBehalfOfParams, GoogleStsParams, ImpersonationParams, TenantParams, TokenParams,
     },
 };
 
@@ -72,14 +72,16 @@ fn every_key_of_the_identities_has_an_effect() {
     assert_eq!(
         grant(&params, "as-caller"),
         &GrantParams::EntraOnBehalfOf(EntraOnBehalfOfParams {
-            authority_host: url("https://login.microsoftonline.us/"),
-            tenant_id: TENANT.into(),
+            tenant: TenantParams {
+                authority_host: url("https://login.microsoftonline.us/"),
+                tenant_id: TENANT.into(),
+                identity_binding: None,
+                authority: trusting("/etc/authority/ca.pem")
+            },
             client_id: CLIENT.into(),
             scope: "https://graph.microsoft.com/User.Read".into(),
             client_assertion: "pod".into(),
-            assertion: "caller".into(),
-            identity_binding: None,
-            authority: trusting("/etc/authority/ca.pem"),
+            assertion: "caller".into()
         })
     );
     assert_eq!(
@@ -105,26 +107,30 @@ fn every_key_of_the_identities_has_an_effect() {
 fn an_agent_identity_is_two_credentials_of_which_the_first_is_never_injected() {
     let params = sample();
     let blueprint = GrantParams::EntraAgentBlueprint(EntraAgentBlueprintParams {
-        authority_host: url(PUBLIC),
-        tenant_id: TENANT.into(),
+        tenant: TenantParams {
+            authority_host: url(PUBLIC),
+            tenant_id: TENANT.into(),
+            identity_binding: None,
+            authority: trusting("/etc/authority/ca.pem"),
+        },
         client_id: "44444444-5555-6666-7777-888888888888".into(),
         agent_identity: "33333333-4444-5555-6666-777777777777".into(),
         client_assertion: "pod".into(),
-        identity_binding: None,
-        authority: trusting("/etc/authority/ca.pem"),
     });
     assert_eq!(grant(&params, "agent/blueprint"), &blueprint);
     assert!(!blueprint.injectable());
     assert_eq!(
         grant(&params, "agent"),
         &GrantParams::EntraClientAssertion(EntraClientAssertionParams {
-            authority_host: url(PUBLIC),
-            tenant_id: TENANT.into(),
+            tenant: TenantParams {
+                authority_host: url(PUBLIC),
+                tenant_id: TENANT.into(),
+                identity_binding: None,
+                authority: trusting("/etc/authority/ca.pem")
+            },
             client_id: "33333333-4444-5555-6666-777777777777".into(),
             scope: "https://graph.microsoft.com/.default".into(),
-            subject_token: "agent/blueprint".into(),
-            identity_binding: None,
-            authority: trusting("/etc/authority/ca.pem"),
+            subject_token: "agent/blueprint".into()
         })
     );
     let GrantParams::EntraOnBehalfOf(p) = grant(&params, "agent-as-caller") else {
@@ -340,9 +346,9 @@ fn bound(mode: &str, env: &[(&str, &str)]) -> Result<Vec<Option<TokenProxyParams
     );
     let config = load_with(&text, &[AKS, env].concat())?;
     let binding = |name: &str| match grant(&config.token, name) {
-        GrantParams::EntraClientAssertion(p) => p.identity_binding.clone(),
-        GrantParams::EntraOnBehalfOf(p) => p.identity_binding.clone(),
-        GrantParams::EntraAgentBlueprint(p) => p.identity_binding.clone(),
+        GrantParams::EntraClientAssertion(p) => p.tenant.identity_binding.clone(),
+        GrantParams::EntraOnBehalfOf(p) => p.tenant.identity_binding.clone(),
+        GrantParams::EntraAgentBlueprint(p) => p.tenant.identity_binding.clone(),
         other => panic!("{other:?}"),
     };
     // The agent's second step has Entra's own token, which no token proxy knows.

@@ -6,30 +6,18 @@ use super::{
     identity_binding::IdentityBinding,
     subjects::Subjects,
 };
-use crate::{
-    net::token_proxy::TokenProxyParams,
-    token::params::{
-        AuthorityParams, EntraAgentBlueprintParams, EntraClientAssertionParams,
-        EntraOnBehalfOfParams,
-    },
+use crate::token::params::{
+    EntraAgentBlueprintParams, EntraClientAssertionParams, EntraOnBehalfOfParams, TenantParams,
 };
 use std::sync::Arc;
-use url::Url;
 
 /// What all of Entra's grants say about where they ask.
-struct Tenant {
-    authority_host: Url,
-    tenant_id: String,
-    identity_binding: Option<TokenProxyParams>,
-    authority: AuthorityParams,
-}
-
-fn tenant(fields: &Fields<'_>, binding: &IdentityBinding<'_>) -> Option<Tenant> {
+fn tenant(fields: &Fields<'_>, binding: &IdentityBinding<'_>) -> Option<TenantParams> {
     let tenant_id = fields.value("tenantId", parse::tenant);
     let authority_host = fields.value("authorityHost", parse::authority_host);
     let identity_binding = binding.of(fields);
     let authority = authority(fields, authority_host.as_ref());
-    Some(Tenant {
+    Some(TenantParams {
         authority_host: authority_host?,
         tenant_id: tenant_id?,
         identity_binding: identity_binding?,
@@ -51,15 +39,11 @@ pub(super) fn client_assertion(
     let tenant = tenant(&fields, binding);
     let client_id = fields.value("clientId", parse::word);
     let subject_token = subjects.named(&fields, "subjectToken");
-    let tenant = tenant?;
     Some(EntraClientAssertionParams {
-        authority_host: tenant.authority_host,
-        tenant_id: tenant.tenant_id,
+        tenant: tenant?,
         client_id: client_id?,
         scope: scope?,
         subject_token: subject_token?,
-        identity_binding: tenant.identity_binding,
-        authority: tenant.authority,
     })
 }
 
@@ -74,16 +58,12 @@ pub(super) fn on_behalf_of(
     let client_id = fields.value("clientId", parse::word);
     let client_assertion = subjects.named(&fields, "clientAssertion");
     let assertion = subjects.named(&fields, "assertion");
-    let tenant = tenant?;
     Some(EntraOnBehalfOfParams {
-        authority_host: tenant.authority_host,
-        tenant_id: tenant.tenant_id,
+        tenant: tenant?,
         client_id: client_id?,
         scope: scope?,
         client_assertion: client_assertion?,
         assertion: assertion?,
-        identity_binding: tenant.identity_binding,
-        authority: tenant.authority,
     })
 }
 
@@ -128,34 +108,29 @@ pub(super) fn agent_identity(
     };
     let (tenant, agent_id, scope) = (tenant?, agent_id?, scope?);
     let blueprint = EntraAgentBlueprintParams {
-        authority_host: tenant.authority_host.clone(),
-        tenant_id: tenant.tenant_id.clone(),
+        tenant: tenant.clone(),
         client_id: blueprint_id?,
         agent_identity: agent_id.clone(),
         client_assertion: client_assertion?,
-        identity_binding: tenant.identity_binding,
-        authority: tenant.authority.clone(),
     };
     // The second step's assertion is Entra's own token: a token proxy has no part in it.
+    let tenant = TenantParams {
+        identity_binding: None,
+        ..tenant
+    };
     let agent = match on_behalf_of? {
         None => Agent::Autonomous(EntraClientAssertionParams {
-            authority_host: tenant.authority_host,
-            tenant_id: tenant.tenant_id,
+            tenant,
             client_id: agent_id,
             scope,
             subject_token: Arc::clone(parent),
-            identity_binding: None,
-            authority: tenant.authority,
         }),
         Some(assertion) => Agent::OnBehalfOf(EntraOnBehalfOfParams {
-            authority_host: tenant.authority_host,
-            tenant_id: tenant.tenant_id,
+            tenant,
             client_id: agent_id,
             scope,
             client_assertion: Arc::clone(parent),
             assertion,
-            identity_binding: None,
-            authority: tenant.authority,
         }),
     };
     Some(AgentIdentity { blueprint, agent })

@@ -2,9 +2,8 @@
 
 use super::{
     super::{fields::Fields, parse},
-    EMPTY, authority,
-    client_auth::{At, client_authentication},
-    form::parameters,
+    EMPTY,
+    endpoint::Endpoint,
     subjects::Subjects,
 };
 use crate::token::params::{
@@ -39,29 +38,18 @@ fn identity_provider(
         "credentials.*.identityAssertion.identityProvider",
         EMPTY,
     )?;
-    let token_endpoint = fields.value("tokenEndpoint", parse::token_endpoint);
-    let issuer = fields.value("issuer", parse::uri);
+    let endpoint = Endpoint::of(&fields, subjects);
     let subject_token = subjects.named(&fields, "subjectToken");
     let subject_token_type = fields.value("subjectTokenType", parse::uri);
     let resource = fields.list("resource", parse::resource);
     let scope = fields.value("scope", parse::scopes);
-    let at = At {
-        token_endpoint: token_endpoint.as_ref(),
-        issuer: issuer.as_deref(),
-    };
-    let client_authentication = client_authentication(&fields, subjects, at);
-    let parameters = parameters(&fields);
-    let authority = authority(&fields, token_endpoint.as_ref());
     Some(IdentityProviderParams {
-        token_endpoint: token_endpoint?,
+        endpoint: endpoint.params()?,
         subject_token: subject_token?,
         subject_token_type: subject_token_type?,
         audience: audience?,
         resource: resource?,
         scope,
-        client_authentication: client_authentication?,
-        parameters: parameters?,
-        authority: authority?,
     })
 }
 
@@ -75,22 +63,12 @@ fn authorization_server(
         "credentials.*.identityAssertion.authorizationServer",
         EMPTY,
     )?;
-    let token_endpoint = fields.value("tokenEndpoint", parse::token_endpoint);
-    let issuer = fields.value("issuer", parse::uri);
+    let mut endpoint = Endpoint::of(&fields, subjects);
+    let issuer = endpoint.issuer.take();
     let scope = fields.value("scope", parse::scopes);
-    let at = At {
-        token_endpoint: token_endpoint.as_ref(),
-        issuer: issuer.as_deref(),
-    };
-    let client_authentication = client_authentication(&fields, subjects, at);
-    let parameters = parameters(&fields);
-    let authority = authority(&fields, token_endpoint.as_ref());
     let server = AuthorizationServerParams {
-        token_endpoint: token_endpoint?,
+        endpoint: endpoint.params()?,
         scope,
-        client_authentication: client_authentication?,
-        parameters: parameters?,
-        authority: authority?,
     };
     Some((issuer?, server))
 }

@@ -2,9 +2,8 @@
 
 use super::{
     super::{fields::Fields, parse},
-    EMPTY, authority,
-    client_auth::{At, client_authentication},
-    form::parameters,
+    EMPTY,
+    endpoint::{Endpoint, target},
     subjects::Subjects,
 };
 use crate::token::{
@@ -20,7 +19,7 @@ pub(super) fn token_exchange(
     subjects: &Subjects<'_>,
 ) -> Option<TokenExchangeParams> {
     let fields = credential.map("tokenExchange", "credentials.*.tokenExchange", EMPTY)?;
-    let token_endpoint = fields.value("tokenEndpoint", parse::token_endpoint);
+    let endpoint = Endpoint::of(&fields, subjects);
     let subject_token = subjects.named(&fields, "subjectToken");
     let subject_token_type = match fields.node("subjectTokenType") {
         Some(_) => fields.value("subjectTokenType", parse::uri),
@@ -29,33 +28,18 @@ pub(super) fn token_exchange(
         None => Some(JWT.to_owned()),
     };
     let requested_token_type = fields.value("requestedTokenType", parse::uri);
-    let audience = fields.list("audience", parse::text);
-    let resource = fields.list("resource", parse::resource);
-    let scope = fields.value("scope", parse::scopes);
+    let target = target(&fields);
     let actor_token = match fields.node("actorToken") {
         None => Some(None),
         Some(_) => actor_token(&fields, subjects).map(Some),
     };
-    let issuer = fields.value("issuer", parse::uri);
-    let at = At {
-        token_endpoint: token_endpoint.as_ref(),
-        issuer: issuer.as_deref(),
-    };
-    let client_authentication = client_authentication(&fields, subjects, at);
-    let parameters = parameters(&fields);
-    let authority = authority(&fields, token_endpoint.as_ref());
     Some(TokenExchangeParams {
-        token_endpoint: token_endpoint?,
+        endpoint: endpoint.params()?,
         subject_token: subject_token?,
         subject_token_type: subject_token_type?,
         requested_token_type,
-        audience: audience?,
-        resource: resource?,
-        scope,
+        target: target?,
         actor_token: actor_token?,
-        client_authentication: client_authentication?,
-        parameters: parameters?,
-        authority: authority?,
     })
 }
 

@@ -2,7 +2,8 @@
 
 use super::{super::token::tests::caller, *};
 use crate::token::params::{
-    ActorTokenParams, AuthorityParams, ClientAuthentication, TokenExchangeParams,
+    ActorTokenParams, AuthorityParams, ClientAuthentication, EndpointParams, TargetParams,
+    TokenExchangeParams,
     tests::{entra, token_exchange},
 };
 use proptest::prelude::*;
@@ -80,19 +81,7 @@ prop_compose! {
         actor in proptest::option::of((text(), text())), client_authentication in authentication(),
         parameters in proptest::collection::vec((text(), text()), 0..2),
     ) -> GrantParams {
-        GrantParams::TokenExchange(TokenExchangeParams {
-            token_endpoint: url().join(&path).unwrap(),
-            subject_token: subject.into(),
-            subject_token_type,
-            requested_token_type,
-            audience,
-            resource,
-            scope,
-            actor_token: actor.map(|(name, token_type)| ActorTokenParams { subject_token: name.into(), token_type, require_act: false }),
-            client_authentication,
-            parameters,
-            authority: AuthorityParams::default(),
-        })
+        GrantParams::TokenExchange(TokenExchangeParams { endpoint: EndpointParams { url: url().join(&path).unwrap(), client_authentication, parameters, authority: AuthorityParams::default() }, subject_token: subject.into(), subject_token_type, requested_token_type, target: TargetParams { audience, resource, scope }, actor_token: actor.map(|(name, token_type)| ActorTokenParams { subject_token: name.into(), token_type, require_act: false }) })
     }
 }
 
@@ -133,8 +122,8 @@ proptest! {
         let grant = |at: usize| {
             let (l, r) = x.split_at(at.min(x.len()));
             let mut p = match token_exchange(url()).0 { GrantParams::TokenExchange(p) => p, _ => unreachable!() };
-            p.audience = vec![l.to_owned(), r.to_owned()];
-            p.scope = Some(r.to_owned());
+            p.target.audience = vec![l.to_owned(), r.to_owned()];
+            p.target.scope = Some(r.to_owned());
             p.subject_token_type = l.to_owned();
             GrantParams::TokenExchange(p)
         };

@@ -3,7 +3,7 @@
 
 use super::{
     Exchanger, IssuedToken, SubjectTokens,
-    entra_endpoint::{self, EntraEndpoint},
+    entra_endpoint::EntraEndpoint,
     error::ExchangeError,
     wire::{CLIENT_ASSERTION_JWT_BEARER, Form, GRANT_CLIENT_CREDENTIALS},
 };
@@ -19,7 +19,6 @@ const SCOPE: &str = "api://AzureADTokenExchange/.default";
 pub struct AgentBlueprintExchanger {
     params: EntraAgentBlueprintParams,
     endpoint: EntraEndpoint,
-    clock: Clock,
 }
 
 impl AgentBlueprintExchanger {
@@ -27,14 +26,8 @@ impl AgentBlueprintExchanger {
     /// When the client for the authority cannot be set up (CA file, host).
     pub fn new(params: EntraAgentBlueprintParams, clock: Clock) -> Result<Self, SetupError> {
         Ok(Self {
-            endpoint: EntraEndpoint::new(
-                &params.authority_host,
-                &params.tenant_id,
-                &params.authority,
-                params.identity_binding.as_ref(),
-            )?,
+            endpoint: EntraEndpoint::new(&params.tenant, clock)?,
             params,
-            clock,
         })
     }
 }
@@ -62,7 +55,6 @@ impl Exchanger for AgentBlueprintExchanger {
                 tokens.named(&p.client_assertion)?.expose(),
             )
             .with("grant_type", GRANT_CLIENT_CREDENTIALS);
-        let reply = self.endpoint.post(form).await?;
-        entra_endpoint::read(&reply, self.clock.unix_now())
+        self.endpoint.request(form).await
     }
 }

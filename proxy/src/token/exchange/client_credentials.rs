@@ -21,25 +21,19 @@ pub struct ClientCredentialsExchanger {
 }
 
 impl ClientCredentialsExchanger {
+    /// For a token that will be used as `binding` says.
+    ///
     /// # Errors
     /// When the client for the authority cannot be set up (CA file, host).
-    pub fn new(params: ClientCredentialsParams, clock: Clock) -> Result<Self, SetupError> {
+    pub fn new(
+        params: ClientCredentialsParams,
+        binding: Binding,
+        clock: Clock,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
-            endpoint: TokenEndpoint::new(
-                &params.token_endpoint,
-                &params.authority,
-                &params.client_authentication,
-                clock,
-            )?,
+            endpoint: TokenEndpoint::new(&params.endpoint, binding, clock)?,
             params,
         })
-    }
-
-    /// The same, for a token that will be used as `binding` says.
-    #[must_use]
-    pub fn bound(mut self, binding: Binding) -> Self {
-        self.endpoint = self.endpoint.bound(binding);
-        self
     }
 }
 
@@ -58,10 +52,7 @@ impl Exchanger for ClientCredentialsExchanger {
         let p = &self.params;
         let form = Form::new()
             .with("grant_type", GRANT_CLIENT_CREDENTIALS)
-            .with_each("resource", &p.resource)
-            .with_each("audience", &p.audience)
-            .with_some("scope", p.scope.as_deref())
-            .with_pairs(&p.parameters);
+            .with_target(&p.target);
         self.endpoint
             .request(form, tokens, Expected::AccessToken)
             .await

@@ -5,7 +5,7 @@ use crate::{
     net::raw_server::RawServer,
     token::{
         file::tests::TestDir,
-        params::{AuthorityParams, ClientAuthentication},
+        params::{AuthorityParams, ClientAuthentication, EndpointParams, TargetParams},
     },
 };
 
@@ -18,17 +18,22 @@ async fn the_form_says_what_for_and_basic_says_who() {
     std::fs::write(&secret, "s3cret\n").unwrap();
     let exchanger = ClientCredentialsExchanger::new(
         ClientCredentialsParams {
-            token_endpoint: server.url().join("token?v=1").unwrap(),
-            audience: vec!["orders".into()],
-            resource: vec!["https://a.example".into()],
-            scope: Some("read write".into()),
-            client_authentication: ClientAuthentication::ClientSecretBasic {
-                client_id: "me".into(),
-                client_secret_file: secret,
+            endpoint: EndpointParams {
+                url: server.url().join("token?v=1").unwrap(),
+                client_authentication: ClientAuthentication::ClientSecretBasic {
+                    client_id: "me".into(),
+                    client_secret_file: secret,
+                },
+                parameters: vec![("tenant".into(), "t1".into())],
+                authority: AuthorityParams::default(),
             },
-            parameters: vec![("tenant".into(), "t1".into())],
-            authority: AuthorityParams::default(),
+            target: TargetParams {
+                audience: vec!["orders".into()],
+                resource: vec!["https://a.example".into()],
+                scope: Some("read write".into()),
+            },
         },
+        Binding::default(),
         Clock::system(),
     )
     .unwrap();

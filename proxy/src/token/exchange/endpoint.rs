@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     net::client::{AuthorityClient, SetupError},
-    token::params::{AuthorityParams, ClientAuthentication},
+    token::params::{ClientAuthentication, EndpointParams},
 };
 use sidecar_runtime::clock::Clock;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub(super) struct TokenEndpoint {
     path_and_query: String,
     client: Client,
     auth: ClientAuth,
+    parameters: Vec<(String, String)>,
     clock: Clock,
     binding: Binding,
 }
@@ -34,15 +35,22 @@ enum Client {
 }
 
 impl TokenEndpoint {
+    /// For tokens that will be used as `binding` says.
+    ///
     /// # Errors
     /// When the client for the authority cannot be set up (CA file, host).
     pub(super) fn new(
-        url: &Url,
-        authority: &AuthorityParams,
-        authentication: &ClientAuthentication,
+        params: &EndpointParams,
+        binding: Binding,
         clock: Clock,
     ) -> Result<Self, SetupError> {
-        let client = match authentication {
+        let EndpointParams {
+            url,
+            client_authentication,
+            parameters,
+            authority,
+        } = params;
+        let client = match client_authentication {
             ClientAuthentication::Tls(tls) => {
                 Client::Certified(Box::new(CertifiedClient::new(url, authority, tls)?))
             }
@@ -59,19 +67,14 @@ impl TokenEndpoint {
                 None => url.path().to_owned(),
             },
             client,
-            auth: ClientAuth::new(authentication, clock.clone()),
+            auth: ClientAuth::new(client_authentication, clock.clone()),
+            parameters: parameters.clone(),
             clock,
-            binding: Binding::default(),
+            binding,
         })
     }
 
-    /// The same, for a token that will be used as `binding` says.
-    pub(super) fn bound(mut self, binding: Binding) -> Self {
-        self.binding = binding;
-        self
-    }
-
-    /// Posts a grant's form, with what authenticates the client added.
+    /// Posts a grant's form, with the extra form fields and what authenticates the client added.
     ///
     /// # Errors
     /// [`ExchangeError`]: the client cannot be authenticated, the endpoint cannot be talked to or refused, or its reply is not as the
@@ -86,6 +89,7 @@ impl TokenEndpoint {
             Client::Plain(client) => Arc::clone(client),
             Client::Certified(certified) => certified.current()?,
         };
+        let form = form.with_pairs(&self.parameters);
         // Anew for each request: an assertion is good once.
         let request = || self.auth.apply(form.clone(), tokens);
         let reply = self
@@ -93,11 +97,7 @@ impl TokenEndpoint {
             .post(&client, &self.url, &self.path_and_query, request)
             .await?;
         reply::parse(
-            RawReply {
-                status: reply.status,
-                headers: &reply.headers,
-                body: &reply.body,
-            },
+            RawReply::from(&reply),
             expected,
             self.binding.token_type,
             self.clock.unix_now(),

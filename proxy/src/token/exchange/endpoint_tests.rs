@@ -3,7 +3,12 @@
 use super::*;
 use crate::{
     net::raw_server::{RawServer, reply},
-    token::{dpop::Prover, exchange::TokenType, file::tests::TestDir, params::PrivateKeyJwtParams},
+    token::{
+        dpop::Prover,
+        exchange::TokenType,
+        file::tests::TestDir,
+        params::{AuthorityParams, PrivateKeyJwtParams},
+    },
 };
 use rcgen::KeyPair;
 
@@ -27,23 +32,26 @@ async fn an_authority_that_wants_a_nonce_gets_another_client_assertion_too() {
     .await;
     let clock = Clock::system();
     let endpoint = TokenEndpoint::new(
-        &server.url(),
-        &AuthorityParams::default(),
-        &ClientAuthentication::PrivateKeyJwt(PrivateKeyJwtParams {
-            client_id: "me".into(),
-            key_file,
-            algorithm: None,
-            key_id: None,
-            certificate_file: None,
-            audience: "https://as.example".into(),
-        }),
-        clock.clone(),
+        &EndpointParams {
+            url: server.url(),
+            client_authentication: ClientAuthentication::PrivateKeyJwt(PrivateKeyJwtParams {
+                client_id: "me".into(),
+                key_file,
+                algorithm: None,
+                key_id: None,
+                certificate_file: None,
+                audience: "https://as.example".into(),
+            }),
+            parameters: vec![],
+            authority: AuthorityParams::default(),
+        },
+        Binding {
+            token_type: TokenType::DPoP,
+            prover: Some(Arc::new(Prover::new(clock.clone()).unwrap())),
+        },
+        clock,
     )
-    .unwrap()
-    .bound(Binding {
-        token_type: TokenType::DPoP,
-        prover: Some(Arc::new(Prover::new(clock).unwrap())),
-    });
+    .unwrap();
     let form = Form::new().with("grant_type", "client_credentials");
     let issued = endpoint
         .request(form, &SubjectTokens::default(), Expected::AccessToken)

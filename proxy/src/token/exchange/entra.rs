@@ -3,7 +3,7 @@
 
 use super::{
     Exchanger, IssuedToken, SubjectTokens,
-    entra_endpoint::{self, EntraEndpoint},
+    entra_endpoint::EntraEndpoint,
     error::ExchangeError,
     wire::{CLIENT_ASSERTION_JWT_BEARER, Form, GRANT_CLIENT_CREDENTIALS},
 };
@@ -36,23 +36,15 @@ use zeroize::Zeroizing;
 pub struct EntraExchanger {
     params: EntraClientAssertionParams,
     endpoint: Arc<EntraEndpoint>,
-    clock: Clock,
 }
 
 impl EntraExchanger {
     /// # Errors
     /// When the client for the authority cannot be set up (CA file, host).
     pub fn new(params: EntraClientAssertionParams, clock: Clock) -> Result<Self, SetupError> {
-        let endpoint = EntraEndpoint::new(
-            &params.authority_host,
-            &params.tenant_id,
-            &params.authority,
-            params.identity_binding.as_ref(),
-        )?;
         Ok(Self {
+            endpoint: Arc::new(EntraEndpoint::new(&params.tenant, clock)?),
             params,
-            endpoint: Arc::new(endpoint),
-            clock,
         })
     }
 
@@ -71,7 +63,7 @@ impl EntraExchanger {
             ..ClientOptions::default()
         };
         let credential = ClientAssertionCredential::new(
-            self.params.tenant_id.clone(),
+            self.params.tenant.tenant_id.clone(),
             self.params.client_id.clone(),
             Assertion(Zeroizing::new(assertion.to_owned())),
             Some(ClientAssertionCredentialOptions { client_options }),
@@ -87,7 +79,11 @@ impl EntraExchanger {
     }
 
     /// The same request with `claims`, which the library cannot send.
-    async fn with_claims(&self, assertion: &str, claims: &str) -> Result<Reply, ExchangeError> {
+    async fn with_claims(
+        &self,
+        assertion: &str,
+        claims: &str,
+    ) -> Result<IssuedToken, ExchangeError> {
         let form = Form::new()
             .with("client_assertion", assertion)
             .with("client_assertion_type", CLIENT_ASSERTION_JWT_BEARER)
@@ -95,12 +91,12 @@ impl EntraExchanger {
             .with("grant_type", GRANT_CLIENT_CREDENTIALS)
             .with("scope", &self.params.scope)
             .with("claims", claims);
-        self.endpoint.post(form).await
+        self.endpoint.request(form).await
     }
 
     /// The library wants https and drops paths; the transport dials what was configured, whatever stands here.
     fn authority_host(&self) -> String {
-        let url = &self.params.authority_host;
+        let url = &self.params.tenant.authority_host;
         let host = url.host_str().unwrap_or_default();
         match url.port() {
             Some(port) => format!("https://{host}:{port}"),
@@ -121,11 +117,13 @@ impl Exchanger for EntraExchanger {
         claims: Option<&str>,
     ) -> Result<IssuedToken, ExchangeError> {
         let assertion = tokens.named(&self.params.subject_token)?.expose();
-        let reply = match claims {
-            None => self.through_library(assertion).await?,
-            Some(claims) => self.with_claims(assertion, claims).await?,
-        };
-        entra_endpoint::read(&reply, self.clock.unix_now())
+        match claims {
+            None => {
+                let reply = self.through_library(assertion).await?;
+                self.endpoint.read(&reply)
+            }
+            Some(claims) => self.with_claims(assertion, claims).await,
+        }
     }
 }
 

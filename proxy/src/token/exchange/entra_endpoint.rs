@@ -1,22 +1,21 @@
-//! Entra's token endpoint of one tenant, asked directly or through a cluster's token proxy. Sends forms and gives back raw replies; which grant it is,
-//! and what a reply means, is not decided here.
+//! Entra's token endpoint of one tenant, asked directly or through a cluster's token proxy. Sends forms and reads replies; which grant
+//! a form is for is not decided here.
 
 use super::{
     IssuedToken, TokenType,
     error::ExchangeError,
-    reply::{self, Expected, RawReply},
+    reply::{self, Expected},
     wire::Form,
 };
 use crate::{
     net::{
         client::{AuthorityClient, ClientError, Reply, SetupError},
-        token_proxy::{TokenProxy, TokenProxyParams},
+        token_proxy::TokenProxy,
     },
-    token::params::AuthorityParams,
+    token::params::TenantParams,
 };
 use http::{HeaderName, HeaderValue};
-use std::time::Duration;
-use url::Url;
+use sidecar_runtime::clock::Clock;
 use zeroize::Zeroizing;
 
 /// The token endpoint of one tenant.
@@ -24,6 +23,7 @@ use zeroize::Zeroizing;
 pub(super) struct EntraEndpoint {
     way: Way,
     path: String,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -37,12 +37,13 @@ impl EntraEndpoint {
     ///
     /// # Errors
     /// When the client cannot be set up (CA file, host).
-    pub(super) fn new(
-        authority_host: &Url,
-        tenant_id: &str,
-        authority: &AuthorityParams,
-        identity_binding: Option<&TokenProxyParams>,
-    ) -> Result<Self, SetupError> {
+    pub(super) fn new(tenant: &TenantParams, clock: Clock) -> Result<Self, SetupError> {
+        let TenantParams {
+            authority_host,
+            tenant_id,
+            identity_binding,
+            authority,
+        } = tenant;
         Ok(Self {
             way: match identity_binding {
                 Some(params) => Way::TokenProxy(TokenProxy::new(params.clone())?),
@@ -53,6 +54,7 @@ impl EntraEndpoint {
                 )?),
             },
             path: format!("/{tenant_id}/oauth2/v2.0/token"),
+            clock,
         })
     }
 
@@ -69,24 +71,19 @@ impl EntraEndpoint {
         }
     }
 
-    /// Posts a form to the tenant's token endpoint.
-    pub(super) async fn post(&self, form: Form) -> Result<Reply, ExchangeError> {
-        self.post_raw(&self.path, &[], form.finish())
-            .await
-            .map_err(|e| ExchangeError::transport(&e))
+    /// Posts a form to the tenant's token endpoint, and reads the reply.
+    pub(super) async fn request(&self, form: Form) -> Result<IssuedToken, ExchangeError> {
+        let reply = self.post_raw(&self.path, &[], form.finish()).await;
+        self.read(&reply.map_err(|e| ExchangeError::transport(&e))?)
     }
-}
 
-/// Reads a reply of Entra's.
-pub(super) fn read(reply: &Reply, now: Duration) -> Result<IssuedToken, ExchangeError> {
-    reply::parse(
-        RawReply {
-            status: reply.status,
-            headers: &reply.headers,
-            body: &reply.body,
-        },
-        Expected::AccessToken,
-        TokenType::Bearer,
-        now,
-    )
+    /// Reads a reply to [`EntraEndpoint::post_raw`].
+    pub(super) fn read(&self, reply: &Reply) -> Result<IssuedToken, ExchangeError> {
+        reply::parse(
+            reply.into(),
+            Expected::AccessToken,
+            TokenType::Bearer,
+            self.clock.unix_now(),
+        )
+    }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     net::raw_server::{RawServer, reply},
     token::{
-        params::AuthorityParams,
+        params::{AuthorityParams, TenantParams},
         subject::{SubjectToken, tests::jwt},
     },
 };
@@ -18,13 +18,15 @@ const CLIENT: &str = "22222222-2222-2222-2222-222222222222";
 fn exchanger(authority_host: Url) -> EntraExchanger {
     EntraExchanger::new(
         EntraClientAssertionParams {
-            authority_host,
-            tenant_id: TENANT.into(),
+            tenant: TenantParams {
+                authority_host,
+                tenant_id: TENANT.into(),
+                identity_binding: None,
+                authority: AuthorityParams::default(),
+            },
             client_id: CLIENT.into(),
             scope: "api://x/.default".into(),
             subject_token: "pod".into(),
-            identity_binding: None,
-            authority: AuthorityParams::default(),
         },
         Clock::system(),
     )

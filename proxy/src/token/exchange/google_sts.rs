@@ -73,11 +73,7 @@ impl GoogleStsExchanger {
             .await
             .map_err(|e| ExchangeError::transport(&e))?;
         reply::parse(
-            RawReply {
-                status: reply.status,
-                headers: &reply.headers,
-                body: &reply.body,
-            },
+            RawReply::from(&reply),
             Expected::Exchanged(Some(ACCESS_TOKEN)),
             TokenType::Bearer,
             self.clock.unix_now(),

@@ -22,37 +22,26 @@ pub struct IdentityAssertionExchanger {
 }
 
 impl IdentityAssertionExchanger {
+    /// For a token of the second step that will be used as `binding` says.
+    ///
     /// # Errors
     /// When the client for one of the two cannot be set up (CA file, host).
-    pub fn new(params: IdentityAssertionParams, clock: Clock) -> Result<Self, SetupError> {
+    pub fn new(
+        params: IdentityAssertionParams,
+        binding: Binding,
+        clock: Clock,
+    ) -> Result<Self, SetupError> {
+        // An ID-JAG is no access token, and is not for any request of ours.
+        let id_jag = Binding {
+            token_type: TokenType::NotAccess,
+            prover: None,
+        };
         let (first, second) = (&params.identity_provider, &params.authorization_server);
         Ok(Self {
-            identity_provider: TokenEndpoint::new(
-                &first.token_endpoint,
-                &first.authority,
-                &first.client_authentication,
-                clock.clone(),
-            )?
-            // An ID-JAG is no access token, and is not for any request of ours.
-            .bound(Binding {
-                token_type: TokenType::NotAccess,
-                prover: None,
-            }),
-            authorization_server: TokenEndpoint::new(
-                &second.token_endpoint,
-                &second.authority,
-                &second.client_authentication,
-                clock,
-            )?,
+            identity_provider: TokenEndpoint::new(&first.endpoint, id_jag, clock.clone())?,
+            authorization_server: TokenEndpoint::new(&second.endpoint, binding, clock)?,
             params,
         })
-    }
-
-    /// The same, for a token that will be used as `binding` says.
-    #[must_use]
-    pub fn bound(mut self, binding: Binding) -> Self {
-        self.authorization_server = self.authorization_server.bound(binding);
-        self
     }
 
     /// The first step: the subject token for an ID-JAG, which is no access token (`N_A`).
@@ -65,8 +54,7 @@ impl IdentityAssertionExchanger {
             .with_each("resource", &p.resource)
             .with_some("scope", p.scope.as_deref())
             .with("subject_token", tokens.named(&p.subject_token)?.expose())
-            .with("subject_token_type", &p.subject_token_type)
-            .with_pairs(&p.parameters);
+            .with("subject_token_type", &p.subject_token_type);
         self.identity_provider
             .request(form, tokens, Expected::Exchanged(Some(TOKEN_TYPE_ID_JAG)))
             .await
@@ -91,8 +79,7 @@ impl Exchanger for IdentityAssertionExchanger {
         let form = Form::new()
             .with("grant_type", GRANT_JWT_BEARER)
             .with("assertion", &assertion.token)
-            .with_some("scope", p.scope.as_deref())
-            .with_pairs(&p.parameters);
+            .with_some("scope", p.scope.as_deref());
         self.authorization_server
             .request(form, tokens, Expected::AccessToken)
             .await

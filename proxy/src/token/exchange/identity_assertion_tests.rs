@@ -6,7 +6,7 @@ use crate::{
     token::{
         caller,
         params::{
-            AuthorityParams, AuthorizationServerParams, ClientAuthentication,
+            AuthorityParams, AuthorizationServerParams, ClientAuthentication, EndpointParams,
             IdentityProviderParams,
         },
         subject::{SubjectToken, tests::jwt},
@@ -27,24 +27,29 @@ async fn exchange(first: &RawServer, second: &RawServer) -> Result<IssuedToken, 
     let exchanger = IdentityAssertionExchanger::new(
         IdentityAssertionParams {
             identity_provider: IdentityProviderParams {
-                token_endpoint: first.url().join("idp").unwrap(),
+                endpoint: EndpointParams {
+                    url: first.url().join("idp").unwrap(),
+                    client_authentication: public("at-idp"),
+                    parameters: vec![],
+                    authority: AuthorityParams::default(),
+                },
                 subject_token: caller::NAME.into(),
                 subject_token_type: "urn:ietf:params:oauth:token-type:id_token".into(),
                 audience: "https://as.example".into(),
                 resource: vec!["https://api.example".into()],
                 scope: Some("read".into()),
-                client_authentication: public("at-idp"),
-                parameters: vec![],
-                authority: AuthorityParams::default(),
             },
             authorization_server: AuthorizationServerParams {
-                token_endpoint: second.url().join("as").unwrap(),
+                endpoint: EndpointParams {
+                    url: second.url().join("as").unwrap(),
+                    client_authentication: public("at-as"),
+                    parameters: vec![("x".into(), "y".into())],
+                    authority: AuthorityParams::default(),
+                },
                 scope: Some("read".into()),
-                client_authentication: public("at-as"),
-                parameters: vec![("x".into(), "y".into())],
-                authority: AuthorityParams::default(),
             },
         },
+        Binding::default(),
         Clock::system(),
     )
     .unwrap();

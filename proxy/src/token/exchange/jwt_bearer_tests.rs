@@ -5,7 +5,7 @@ use crate::{
     net::raw_server::RawServer,
     token::{
         caller,
-        params::{AuthorityParams, ClientAuthentication},
+        params::{AuthorityParams, ClientAuthentication, EndpointParams, TargetParams},
         subject::{SubjectToken, tests::jwt},
     },
 };
@@ -17,18 +17,23 @@ async fn the_grant_is_one_token_and_the_client_another() {
         RawServer::json(r#"{"access_token":"t","token_type":"bearer","expires_in":60}"#).await;
     let exchanger = JwtBearerExchanger::new(
         JwtBearerParams {
-            token_endpoint: server.url().join("token").unwrap(),
-            assertion: caller::NAME.into(),
-            audience: vec!["orders".into()],
-            resource: vec!["https://a.example".into()],
-            scope: Some("read".into()),
-            client_authentication: ClientAuthentication::ClientAssertion {
-                client_id: None,
-                subject_token: "pod".into(),
+            endpoint: EndpointParams {
+                url: server.url().join("token").unwrap(),
+                client_authentication: ClientAuthentication::ClientAssertion {
+                    client_id: None,
+                    subject_token: "pod".into(),
+                },
+                parameters: vec![("tenant".into(), "t1".into())],
+                authority: AuthorityParams::default(),
             },
-            parameters: vec![("tenant".into(), "t1".into())],
-            authority: AuthorityParams::default(),
+            assertion: caller::NAME.into(),
+            target: TargetParams {
+                audience: vec!["orders".into()],
+                resource: vec!["https://a.example".into()],
+                scope: Some("read".into()),
+            },
         },
+        Binding::default(),
         Clock::system(),
     )
     .unwrap();

@@ -3,7 +3,7 @@
 
 use super::{
     Exchanger, IssuedToken, SubjectTokens,
-    entra_endpoint::{self, EntraEndpoint},
+    entra_endpoint::EntraEndpoint,
     error::ExchangeError,
     wire::{CLIENT_ASSERTION_JWT_BEARER, Form, GRANT_JWT_BEARER},
 };
@@ -16,7 +16,6 @@ use sidecar_runtime::clock::Clock;
 pub struct OnBehalfOfExchanger {
     params: EntraOnBehalfOfParams,
     endpoint: EntraEndpoint,
-    clock: Clock,
 }
 
 impl OnBehalfOfExchanger {
@@ -24,14 +23,8 @@ impl OnBehalfOfExchanger {
     /// When the client for the authority cannot be set up (CA file, host).
     pub fn new(params: EntraOnBehalfOfParams, clock: Clock) -> Result<Self, SetupError> {
         Ok(Self {
-            endpoint: EntraEndpoint::new(
-                &params.authority_host,
-                &params.tenant_id,
-                &params.authority,
-                params.identity_binding.as_ref(),
-            )?,
+            endpoint: EntraEndpoint::new(&params.tenant, clock)?,
             params,
-            clock,
         })
     }
 }
@@ -60,8 +53,7 @@ impl Exchanger for OnBehalfOfExchanger {
             .with("requested_token_use", "on_behalf_of")
             .with("scope", &p.scope)
             .with_some("claims", claims);
-        let reply = self.endpoint.post(form).await?;
-        entra_endpoint::read(&reply, self.clock.unix_now())
+        self.endpoint.request(form).await
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
             agent_blueprint::AgentBlueprintExchanger,
             error::{CallerFault, Fault},
         },
-        params::{AuthorityParams, EntraAgentBlueprintParams},
+        params::{AuthorityParams, EntraAgentBlueprintParams, TenantParams},
         subject::{SubjectToken, tests::jwt},
     },
 };
@@ -22,14 +22,16 @@ const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 fn on_behalf_of(authority_host: Url) -> OnBehalfOfExchanger {
     OnBehalfOfExchanger::new(
         EntraOnBehalfOfParams {
-            authority_host,
-            tenant_id: TENANT.into(),
+            tenant: TenantParams {
+                authority_host,
+                tenant_id: TENANT.into(),
+                identity_binding: None,
+                authority: AuthorityParams::default(),
+            },
             client_id: "orders-api".into(),
             scope: "api://orders/read api://orders/write".into(),
             client_assertion: "pod".into(),
             assertion: "caller".into(),
-            identity_binding: None,
-            authority: AuthorityParams::default(),
         },
         Clock::system(),
     )
@@ -137,13 +139,15 @@ async fn a_blueprint_names_its_agent_identity_in_fmi_path() {
     let server = RawServer::json(OK).await;
     let exchanger = AgentBlueprintExchanger::new(
         EntraAgentBlueprintParams {
-            authority_host: server.url(),
-            tenant_id: TENANT.into(),
+            tenant: TenantParams {
+                authority_host: server.url(),
+                tenant_id: TENANT.into(),
+                identity_binding: None,
+                authority: AuthorityParams::default(),
+            },
             client_id: "blueprint".into(),
             agent_identity: "agent".into(),
             client_assertion: "pod".into(),
-            identity_binding: None,
-            authority: AuthorityParams::default(),
         },
         Clock::system(),
     )

@@ -5,6 +5,7 @@ use super::{
     IssuedToken, TokenType,
     error::{AuthoritySays, ExchangeError},
 };
+use crate::net::client::Reply;
 use http::{HeaderMap, header::RETRY_AFTER};
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,6 +29,16 @@ pub struct RawReply<'a> {
     pub headers: &'a HeaderMap,
     /// The body.
     pub body: &'a [u8],
+}
+
+impl<'a> From<&'a Reply> for RawReply<'a> {
+    fn from(reply: &'a Reply) -> Self {
+        Self {
+            status: reply.status,
+            headers: &reply.headers,
+            body: &reply.body,
+        }
+    }
 }
 
 /// What the token must be.

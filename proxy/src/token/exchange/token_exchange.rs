@@ -21,25 +21,19 @@ pub struct TokenExchanger {
 }
 
 impl TokenExchanger {
+    /// For a token that will be used as `binding` says.
+    ///
     /// # Errors
     /// When the client for the authority cannot be set up (CA file, host).
-    pub fn new(params: TokenExchangeParams, clock: Clock) -> Result<Self, SetupError> {
+    pub fn new(
+        params: TokenExchangeParams,
+        binding: Binding,
+        clock: Clock,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
-            endpoint: TokenEndpoint::new(
-                &params.token_endpoint,
-                &params.authority,
-                &params.client_authentication,
-                clock,
-            )?,
+            endpoint: TokenEndpoint::new(&params.endpoint, binding, clock)?,
             params,
         })
-    }
-
-    /// The same, for a token that will be used as `binding` says.
-    #[must_use]
-    pub fn bound(mut self, binding: Binding) -> Self {
-        self.endpoint = self.endpoint.bound(binding);
-        self
     }
 
     /// The form of RFC 8693 section 2.1.
@@ -48,9 +42,7 @@ impl TokenExchanger {
         let subject = tokens.named(&p.subject_token)?;
         let mut form = Form::new()
             .with("grant_type", GRANT_TOKEN_EXCHANGE)
-            .with_each("resource", &p.resource)
-            .with_each("audience", &p.audience)
-            .with_some("scope", p.scope.as_deref())
+            .with_target(&p.target)
             .with_some("requested_token_type", p.requested_token_type.as_deref())
             .with("subject_token", subject.expose())
             .with("subject_token_type", &p.subject_token_type);
@@ -61,7 +53,7 @@ impl TokenExchanger {
                 .with("actor_token", token.expose())
                 .with("actor_token_type", &actor.token_type);
         }
-        Ok(form.with_pairs(&p.parameters))
+        Ok(form)
     }
 }
 

@@ -7,7 +7,9 @@ use crate::{
         caller,
         exchange::error::{CallerFault, Class, Fault},
         file::tests::TestDir,
-        params::{ActorTokenParams, AuthorityParams, ClientAuthentication},
+        params::{
+            ActorTokenParams, AuthorityParams, ClientAuthentication, EndpointParams, TargetParams,
+        },
         subject::{
             SubjectToken,
             tests::{jwt, jwt_with},
@@ -22,17 +24,21 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 fn params(server: &RawServer) -> TokenExchangeParams {
     TokenExchangeParams {
-        token_endpoint: server.url().join("realms/x/token").unwrap(),
+        endpoint: EndpointParams {
+            url: server.url().join("realms/x/token").unwrap(),
+            client_authentication: ClientAuthentication::None { client_id: None },
+            parameters: vec![],
+            authority: AuthorityParams::default(),
+        },
         subject_token: "pod".into(),
         subject_token_type: JWT.into(),
         requested_token_type: None,
-        audience: vec![],
-        resource: vec![],
-        scope: None,
+        target: TargetParams {
+            audience: vec![],
+            resource: vec![],
+            scope: None,
+        },
         actor_token: None,
-        client_authentication: ClientAuthentication::None { client_id: None },
-        parameters: vec![],
-        authority: AuthorityParams::default(),
     }
 }
 
@@ -46,7 +52,7 @@ fn tokens() -> SubjectTokens {
 }
 
 async fn exchange(params: TokenExchangeParams) -> Result<IssuedToken, ExchangeError> {
-    TokenExchanger::new(params, Clock::system())
+    TokenExchanger::new(params, Binding::default(), Clock::system())
         .unwrap()
         .exchange(&tokens(), None)
         .await
@@ -62,21 +68,21 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn every_parameter_is_sent_repeatable_ones_once_for_each_value() {
     let server = RawServer::json(OK).await;
     let mut p = params(&server);
-    p.token_endpoint.set_query(Some("api-version=1"));
+    p.endpoint.url.set_query(Some("api-version=1"));
     p.requested_token_type = Some(ACCESS_TOKEN.into());
-    p.audience = vec!["orders".into(), "bills".into()];
-    p.resource = vec!["https://a.example/x".into(), "https://b.example".into()];
-    p.scope = Some("read write".into());
+    p.target.audience = vec!["orders".into(), "bills".into()];
+    p.target.resource = vec!["https://a.example/x".into(), "https://b.example".into()];
+    p.target.scope = Some("read write".into());
     p.actor_token = Some(ActorTokenParams {
         subject_token: "other".into(),
         token_type: ACCESS_TOKEN.into(),
         require_act: false,
     });
-    p.parameters = vec![
+    p.endpoint.parameters = vec![
         ("connector_id".into(), "k8s".into()),
         ("connector_id".into(), "2".into()),
     ];
-    p.client_authentication = ClientAuthentication::None {
+    p.endpoint.client_authentication = ClientAuthentication::None {
         client_id: Some("me".into()),
     };
     let issued = exchange(p).await.unwrap();
@@ -122,7 +128,8 @@ async fn what_is_not_configured_is_not_sent() {
 #[tokio::test]
 async fn claims_are_not_sent_even_when_they_are_given() {
     let server = RawServer::json(OK).await;
-    let exchanger = TokenExchanger::new(params(&server), Clock::system()).unwrap();
+    let exchanger =
+        TokenExchanger::new(params(&server), Binding::default(), Clock::system()).unwrap();
     assert!(!exchanger.takes_claims());
     exchanger
         .exchange(&tokens(), Some(r#"{"access_token":{}}"#))
@@ -143,8 +150,8 @@ async fn the_request_of_googles_own_client_can_be_made() {
     let field = |name: &str| expected.iter().find(|(n, _)| n == name).unwrap().1.clone();
     let server = RawServer::json(OK).await;
     let mut p = params(&server);
-    p.audience = vec![field("audience")];
-    p.scope = Some(field("scope"));
+    p.target.audience = vec![field("audience")];
+    p.target.scope = Some(field("scope"));
     p.requested_token_type = Some(field("requested_token_type"));
     p.subject_token_type = field("subject_token_type");
     exchange(p).await.unwrap();
@@ -165,7 +172,7 @@ async fn clients_authenticate_as_configured_with_the_secret_read_each_time() {
     std::fs::write(&file, "s:1 /é\n").unwrap();
     let server = RawServer::json(OK).await;
     let mut p = params(&server);
-    p.client_authentication = ClientAuthentication::ClientSecretBasic {
+    p.endpoint.client_authentication = ClientAuthentication::ClientSecretBasic {
         client_id: "me".into(),
         client_secret_file: file.clone(),
     };
@@ -185,7 +192,7 @@ async fn clients_authenticate_as_configured_with_the_secret_read_each_time() {
     );
 
     std::fs::write(&file, "rotated").unwrap();
-    p.client_authentication = ClientAuthentication::ClientSecretPost {
+    p.endpoint.client_authentication = ClientAuthentication::ClientSecretPost {
         client_id: "me".into(),
         client_secret_file: file.clone(),
     };
@@ -205,7 +212,7 @@ async fn clients_authenticate_as_configured_with_the_secret_read_each_time() {
     // Nothing was sent without the secret.
     assert_eq!(server.requests().len(), 2);
 
-    p.client_authentication = ClientAuthentication::ClientAssertion {
+    p.endpoint.client_authentication = ClientAuthentication::ClientAssertion {
         client_id: Some("me".into()),
         subject_token: "other".into(),
     };
@@ -250,7 +257,7 @@ async fn a_subject_that_lets_another_act_is_not_exchanged() {
         token_type: JWT.into(),
         require_act: false,
     });
-    let exchanger = TokenExchanger::new(p, Clock::system()).unwrap();
+    let exchanger = TokenExchanger::new(p, Binding::default(), Clock::system()).unwrap();
     let exchange = async |may_act: &str| {
         let caller = jwt_with(&format!(r#""exp":100,"sub":"user","may_act":{may_act}"#));
         let caller = SubjectToken::parse(caller.as_bytes(), Duration::ZERO).unwrap();

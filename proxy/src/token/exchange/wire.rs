@@ -1,5 +1,6 @@
 //! Requests to token endpoints: forms, the names of their fields and values, and HTTP Basic for clients. Builds bytes; sends nothing.
 
+use crate::token::params::TargetParams;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use form_urlencoded::byte_serialize;
 use http::HeaderValue;
@@ -70,6 +71,14 @@ impl Form {
         pairs
             .iter()
             .fold(self, |form, (name, value)| form.with(name, value))
+    }
+
+    /// With what the token is for.
+    #[must_use]
+    pub fn with_target(self, target: &TargetParams) -> Self {
+        self.with_each("resource", &target.resource)
+            .with_each("audience", &target.audience)
+            .with_some("scope", target.scope.as_deref())
     }
 
     /// The body, `application/x-www-form-urlencoded`.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::token::params::{
-    AuthorityParams, ChainedTokenParams, EntraOnBehalfOfParams, GrantParams,
+    AuthorityParams, ChainedTokenParams, EntraOnBehalfOfParams, GrantParams, TenantParams,
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -12,14 +12,16 @@ fn credential(name: &str, first: &str, second: &str) -> CredentialParams {
     CredentialParams {
         name: name.into(),
         grant: GrantParams::EntraOnBehalfOf(EntraOnBehalfOfParams {
-            authority_host: "https://login.example/".parse().unwrap(),
-            tenant_id: "t".into(),
+            tenant: TenantParams {
+                authority_host: "https://login.example/".parse().unwrap(),
+                tenant_id: "t".into(),
+                identity_binding: None,
+                authority: AuthorityParams::default(),
+            },
             client_id: "c".into(),
             scope: "s/.default".into(),
             client_assertion: first.into(),
             assertion: second.into(),
-            identity_binding: None,
-            authority: AuthorityParams::default(),
         }),
         injection: Arc::default(),
         caller_cache: Default::default(),

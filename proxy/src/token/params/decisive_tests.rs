@@ -41,34 +41,39 @@ fn check<P: Clone>(base: &P, grant: impl Fn(P) -> GrantParams, variations: Vec<V
 #[test]
 fn whatever_decides_an_on_behalf_of_token_makes_it_another() {
     let base = EntraOnBehalfOfParams {
-        authority_host: url("https://login.example/"),
-        tenant_id: "tenant".into(),
+        tenant: TenantParams {
+            authority_host: url("https://login.example/"),
+            tenant_id: "tenant".into(),
+            identity_binding: None,
+            authority: AuthorityParams::default(),
+        },
         client_id: "client".into(),
         scope: "api://a/.default".into(),
         client_assertion: "pod".into(),
         assertion: "caller".into(),
-        identity_binding: None,
-        authority: AuthorityParams::default(),
     };
     // A parameter that is added must be named here and varied below.
     let EntraOnBehalfOfParams {
-        authority_host: _,
-        tenant_id: _,
+        tenant:
+            TenantParams {
+                authority_host: _,
+                tenant_id: _,
+                identity_binding: _,
+                authority: _,
+            },
         client_id: _,
         scope: _,
         client_assertion: _,
         assertion: _,
-        identity_binding: _,
-        authority: _,
     } = &base;
     check(
         &base,
         GrantParams::EntraOnBehalfOf,
         vec![
             ("authority_host", false, |p| {
-                p.authority_host = url("https://x.example/")
+                p.tenant.authority_host = url("https://x.example/")
             }),
-            ("tenant_id", false, |p| p.tenant_id = "x".into()),
+            ("tenant_id", false, |p| p.tenant.tenant_id = "x".into()),
             ("client_id", false, |p| p.client_id = "x".into()),
             ("scope", false, |p| p.scope = "api://b/.default".into()),
             ("client_assertion", false, |p| {
@@ -76,9 +81,9 @@ fn whatever_decides_an_on_behalf_of_token_makes_it_another() {
             }),
             ("assertion", false, |p| p.assertion = "x".into()),
             ("identity_binding", false, |p| {
-                p.identity_binding = Some(token_proxy())
+                p.tenant.identity_binding = Some(token_proxy())
             }),
-            ("authority", true, |p| p.authority = authority()),
+            ("authority", true, |p| p.tenant.authority = authority()),
         ],
     );
 }
@@ -86,22 +91,27 @@ fn whatever_decides_an_on_behalf_of_token_makes_it_another() {
 #[test]
 fn whatever_decides_a_blueprints_token_makes_it_another() {
     let base = EntraAgentBlueprintParams {
-        authority_host: url("https://login.example/"),
-        tenant_id: "tenant".into(),
+        tenant: TenantParams {
+            authority_host: url("https://login.example/"),
+            tenant_id: "tenant".into(),
+            identity_binding: None,
+            authority: AuthorityParams::default(),
+        },
         client_id: "client".into(),
         agent_identity: "agent".into(),
         client_assertion: "pod".into(),
-        identity_binding: None,
-        authority: AuthorityParams::default(),
     };
     let EntraAgentBlueprintParams {
-        authority_host: _,
-        tenant_id: _,
+        tenant:
+            TenantParams {
+                authority_host: _,
+                tenant_id: _,
+                identity_binding: _,
+                authority: _,
+            },
         client_id: _,
         agent_identity: _,
         client_assertion: _,
-        identity_binding: _,
-        authority: _,
     } = &base;
     let grant = GrantParams::EntraAgentBlueprint(base.clone());
     assert!(!grant.injectable());
@@ -110,18 +120,18 @@ fn whatever_decides_a_blueprints_token_makes_it_another() {
         GrantParams::EntraAgentBlueprint,
         vec![
             ("authority_host", false, |p| {
-                p.authority_host = url("https://x.example/")
+                p.tenant.authority_host = url("https://x.example/")
             }),
-            ("tenant_id", false, |p| p.tenant_id = "x".into()),
+            ("tenant_id", false, |p| p.tenant.tenant_id = "x".into()),
             ("client_id", false, |p| p.client_id = "x".into()),
             ("agent_identity", false, |p| p.agent_identity = "x".into()),
             ("client_assertion", false, |p| {
                 p.client_assertion = "x".into()
             }),
             ("identity_binding", false, |p| {
-                p.identity_binding = Some(token_proxy())
+                p.tenant.identity_binding = Some(token_proxy())
             }),
-            ("authority", true, |p| p.authority = authority()),
+            ("authority", true, |p| p.tenant.authority = authority()),
         ],
     );
 }

@@ -46,57 +46,55 @@ fn check<P: Clone>(base: P, grant: fn(P) -> GrantParams, variations: Vec<Variati
 
 fn client_credentials() -> ClientCredentialsParams {
     ClientCredentialsParams {
-        token_endpoint: url("https://as.example/token"),
-        audience: vec!["a".into()],
-        resource: vec!["https://a.example/".into()],
-        scope: Some("read".into()),
-        client_authentication: ClientAuthentication::PrivateKeyJwt(key_jwt()),
-        parameters: vec![("k".into(), "v".into())],
-        authority: AuthorityParams::default(),
+        endpoint: EndpointParams {
+            url: url("https://as.example/token"),
+            client_authentication: ClientAuthentication::PrivateKeyJwt(key_jwt()),
+            parameters: vec![("k".into(), "v".into())],
+            authority: AuthorityParams::default(),
+        },
+        target: TargetParams {
+            audience: vec!["a".into()],
+            resource: vec!["https://a.example/".into()],
+            scope: Some("read".into()),
+        },
     }
 }
 
 fn jwt_bearer() -> JwtBearerParams {
-    let ClientCredentialsParams {
-        token_endpoint,
-        audience,
-        resource,
-        scope,
-        client_authentication: _,
-        parameters,
-        authority,
-    } = client_credentials();
+    let ClientCredentialsParams { endpoint, target } = client_credentials();
     JwtBearerParams {
-        token_endpoint,
+        endpoint: EndpointParams {
+            client_authentication: ClientAuthentication::Tls(tls()),
+            ..endpoint
+        },
         assertion: "pod".into(),
-        audience,
-        resource,
-        scope,
-        client_authentication: ClientAuthentication::Tls(tls()),
-        parameters,
-        authority,
+        target,
     }
 }
 
 fn identity_assertion() -> IdentityAssertionParams {
     IdentityAssertionParams {
         identity_provider: IdentityProviderParams {
-            token_endpoint: url("https://idp.example/token"),
+            endpoint: EndpointParams {
+                url: url("https://idp.example/token"),
+                client_authentication: ClientAuthentication::Tls(tls()),
+                parameters: vec![],
+                authority: AuthorityParams::default(),
+            },
             subject_token: "pod".into(),
             subject_token_type: "urn:t:a".into(),
             audience: "https://as.example".into(),
             resource: vec![],
             scope: None,
-            client_authentication: ClientAuthentication::Tls(tls()),
-            parameters: vec![],
-            authority: AuthorityParams::default(),
         },
         authorization_server: AuthorizationServerParams {
-            token_endpoint: url("https://as.example/token"),
+            endpoint: EndpointParams {
+                url: url("https://as.example/token"),
+                client_authentication: ClientAuthentication::PrivateKeyJwt(key_jwt()),
+                parameters: vec![],
+                authority: AuthorityParams::default(),
+            },
             scope: None,
-            client_authentication: ClientAuthentication::PrivateKeyJwt(key_jwt()),
-            parameters: vec![],
-            authority: AuthorityParams::default(),
         },
     }
 }
@@ -104,7 +102,7 @@ fn identity_assertion() -> IdentityAssertionParams {
 #[test]
 fn whatever_decides_the_token_of_a_client_makes_it_another() {
     fn key(p: &mut ClientCredentialsParams, change: fn(&mut PrivateKeyJwtParams)) {
-        if let ClientAuthentication::PrivateKeyJwt(p) = &mut p.client_authentication {
+        if let ClientAuthentication::PrivateKeyJwt(p) = &mut p.endpoint.client_authentication {
             change(p);
         }
     }
@@ -113,25 +111,25 @@ fn whatever_decides_the_token_of_a_client_makes_it_another() {
         GrantParams::ClientCredentials,
         vec![
             ("endpoint", false, |p| {
-                p.token_endpoint = url("https://b.example/");
+                p.endpoint.url = url("https://b.example/");
             }),
-            ("audience", false, |p| p.audience.clear()),
-            ("resource", false, |p| p.resource.clear()),
-            ("scope", false, |p| p.scope = None),
-            ("parameters", false, |p| p.parameters.clear()),
+            ("audience", false, |p| p.target.audience.clear()),
+            ("resource", false, |p| p.target.resource.clear()),
+            ("scope", false, |p| p.target.scope = None),
+            ("parameters", false, |p| p.endpoint.parameters.clear()),
             ("client", false, |p| key(p, |k| k.client_id = "x".into())),
             ("audience of the assertion", false, |p| {
                 key(p, |k| k.audience = "x".into());
             }),
             ("tls", false, |p| {
-                p.client_authentication = ClientAuthentication::Tls(tls());
+                p.endpoint.client_authentication = ClientAuthentication::Tls(tls());
             }),
             ("key_file", true, |p| key(p, |k| k.key_file = "/x".into())),
             ("certificate_file", true, |p| {
                 key(p, |k| k.certificate_file = None);
             }),
-            ("ca_file", true, |p| p.authority = ca()),
-            ("proxy", true, |p| p.authority = proxy()),
+            ("ca_file", true, |p| p.endpoint.authority = ca()),
+            ("proxy", true, |p| p.endpoint.authority = proxy()),
         ],
     );
 }
@@ -139,7 +137,7 @@ fn whatever_decides_the_token_of_a_client_makes_it_another() {
 #[test]
 fn whatever_decides_the_token_for_an_assertion_makes_it_another() {
     fn pair(p: &mut JwtBearerParams, change: fn(&mut TlsClientParams)) {
-        if let ClientAuthentication::Tls(p) = &mut p.client_authentication {
+        if let ClientAuthentication::Tls(p) = &mut p.endpoint.client_authentication {
             change(p);
         }
     }
@@ -148,20 +146,20 @@ fn whatever_decides_the_token_for_an_assertion_makes_it_another() {
         GrantParams::JwtBearer,
         vec![
             ("endpoint", false, |p| {
-                p.token_endpoint = url("https://b.example/");
+                p.endpoint.url = url("https://b.example/");
             }),
             ("assertion", false, |p| p.assertion = "x".into()),
-            ("audience", false, |p| p.audience.clear()),
-            ("resource", false, |p| p.resource.clear()),
-            ("scope", false, |p| p.scope = None),
-            ("parameters", false, |p| p.parameters.clear()),
+            ("audience", false, |p| p.target.audience.clear()),
+            ("resource", false, |p| p.target.resource.clear()),
+            ("scope", false, |p| p.target.scope = None),
+            ("parameters", false, |p| p.endpoint.parameters.clear()),
             ("client", false, |p| pair(p, |t| t.client_id = "x".into())),
             ("key_file", true, |p| pair(p, |t| t.key_file = "/x".into())),
             ("certificate_file", true, |p| {
                 pair(p, |t| t.certificate_file = "/x".into());
             }),
-            ("ca_file", true, |p| p.authority = ca()),
-            ("proxy", true, |p| p.authority = proxy()),
+            ("ca_file", true, |p| p.endpoint.authority = ca()),
+            ("proxy", true, |p| p.endpoint.authority = proxy()),
         ],
     );
 }
@@ -173,7 +171,7 @@ fn whatever_decides_in_either_step_makes_it_another() {
         |p| GrantParams::IdentityAssertion(Box::new(p)),
         vec![
             ("first endpoint", false, |p| {
-                p.identity_provider.token_endpoint = url("https://b.example/");
+                p.identity_provider.endpoint.url = url("https://b.example/");
             }),
             ("subject_token", false, |p| {
                 p.identity_provider.subject_token = "x".into();
@@ -194,31 +192,33 @@ fn whatever_decides_in_either_step_makes_it_another() {
             }),
             ("first parameters", false, |p| {
                 p.identity_provider
+                    .endpoint
                     .parameters
                     .push(("k".into(), "v".into()));
             }),
             ("first client", false, |p| {
-                p.identity_provider.client_authentication = assertion("pod");
+                p.identity_provider.endpoint.client_authentication = assertion("pod");
             }),
             ("second endpoint", false, |p| {
-                p.authorization_server.token_endpoint = url("https://b.example/");
+                p.authorization_server.endpoint.url = url("https://b.example/");
             }),
             ("second scope", false, |p| {
                 p.authorization_server.scope = Some("x".into());
             }),
             ("second parameters", false, |p| {
                 p.authorization_server
+                    .endpoint
                     .parameters
                     .push(("k".into(), "v".into()));
             }),
             ("second client", false, |p| {
-                p.authorization_server.client_authentication = assertion("pod");
+                p.authorization_server.endpoint.client_authentication = assertion("pod");
             }),
             ("first trust", true, |p| {
-                p.identity_provider.authority = ca()
+                p.identity_provider.endpoint.authority = ca()
             }),
             ("second trust", true, |p| {
-                p.authorization_server.authority = proxy();
+                p.authorization_server.endpoint.authority = proxy();
             }),
         ],
     );
@@ -243,7 +243,7 @@ fn a_grant_names_its_subject_tokens_wherever_they_go() {
         if let Some(a) = &mut p.actor_token {
             a.subject_token = actor.into();
         }
-        p.client_authentication = assertion(client);
+        p.endpoint.client_authentication = assertion(client);
         GrantParams::TokenExchange(p)
     };
     let grant = all("c", "a", "b");
@@ -260,18 +260,18 @@ fn a_grant_names_its_subject_tokens_wherever_they_go() {
 
     let mut p = client_credentials();
     assert_eq!(names(&GrantParams::ClientCredentials(p.clone())), [""; 0]);
-    p.client_authentication = assertion("pod");
+    p.endpoint.client_authentication = assertion("pod");
     assert_eq!(names(&GrantParams::ClientCredentials(p)), ["pod"]);
 
     let mut p = jwt_bearer();
-    p.client_authentication = assertion("other");
+    p.endpoint.client_authentication = assertion("other");
     assert_eq!(names(&GrantParams::JwtBearer(p.clone())), ["other", "pod"]);
     p.assertion = caller::NAME.into();
     assert!(GrantParams::JwtBearer(p).is_for_callers());
 
     let mut p = identity_assertion();
-    p.identity_provider.client_authentication = assertion("a");
-    p.authorization_server.client_authentication = assertion("b");
+    p.identity_provider.endpoint.client_authentication = assertion("a");
+    p.authorization_server.endpoint.client_authentication = assertion("b");
     assert_eq!(
         names(&GrantParams::IdentityAssertion(Box::new(p.clone()))),
         ["a", "b", "pod"]

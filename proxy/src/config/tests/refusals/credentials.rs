@@ -258,6 +258,11 @@ fn grants_at_a_token_endpoint() {
             "c.yaml:3:24: credentials.a.clientCredentials.clientAuthentication: missing or none; the client's credentials are all that this grant goes by: give a method with a secret, a key or an assertion",
         ),
         (
+            // Whatever else is missing.
+            "clientCredentials: {}",
+            "c.yaml:3:24: credentials.a.clientCredentials.clientAuthentication: missing or none; the client's credentials are all that this grant goes by: give a method with a secret, a key or an assertion",
+        ),
+        (
             "clientCredentials: {tokenEndpoint: 'https://s.example', clientAuthentication: {none: {clientId: a}}}",
             "c.yaml:3:83: credentials.a.clientCredentials.clientAuthentication: missing or none; the client's credentials are all that this grant goes by: give a method with a secret, a key or an assertion",
         ),
