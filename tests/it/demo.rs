@@ -1,12 +1,18 @@
 //! The demo is the newcomer's first command: it must work.
 
-use crate::lab::program;
+use crate::lab::{Lab, program};
 use harness::{
+    authority::options::RESOURCE,
+    client::Client,
     demo::{self, DemoOptions},
-    process::Process,
+    ports,
+    process::{AS_MCP_SERVER, Process, mcp_server::rpc},
+    upstream::Upstream,
+    wait::eventually,
 };
 use rustix::process::Signal;
-use std::{collections::BTreeMap, path::Path};
+use serde_json::json;
+use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::Path};
 
 #[tokio::test]
 async fn once_makes_one_call_through_everything() {
@@ -77,4 +83,106 @@ async fn a_part_that_does_not_start_is_named() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("/no/such/program"), "{error}");
+}
+
+/// The demo with a server of somebody's own, which is the built-in one at an address that we know.
+fn with_a_server(arguments: &[&str], server: &[&str]) -> (Process, SocketAddr) {
+    let address = ports::free().unwrap();
+    let environment = BTreeMap::from([
+        ("HOST".to_owned(), address.ip().to_string().into()),
+        ("PORT".to_owned(), address.port().to_string().into()),
+        ("PATH".to_owned(), "/usr/bin:/bin".into()),
+        ("SHUTDOWN_DELAY".to_owned(), "0".into()),
+    ]);
+    let arguments: Vec<OsString> = [arguments, &["--seconds", "60", "--"], server]
+        .concat()
+        .into_iter()
+        .map(OsString::from)
+        .collect();
+    let demo = Process::spawn(program(), &arguments, &environment).unwrap();
+    (demo, address)
+}
+
+async fn call(server: SocketAddr) -> String {
+    eventually("the server listens", || async move {
+        tokio::net::TcpStream::connect(server).await.ok()
+    })
+    .await
+    .unwrap();
+    let answer = Client::new(server)
+        .post_json(
+            "/messages",
+            &rpc("get_user_profile", &json!({ "user_id": "7" })),
+        )
+        .await
+        .unwrap();
+    answer.text()
+}
+
+#[tokio::test]
+async fn a_server_of_ones_own_runs_in_the_place_of_the_built_in_one() {
+    let (mut demo, server) = with_a_server(&[], &[program().to_str().unwrap(), AS_MCP_SERVER]);
+    let answer = call(server).await;
+    assert!(answer.contains("Ada Lovelace"), "{answer}");
+    let injected = demo
+        .stdout()
+        .find("its request", |line| line.contains("injected "))
+        .await
+        .unwrap();
+    assert!(
+        injected.contains("GET /users/7 and accepts it"),
+        "{injected}"
+    );
+    let output = demo.output();
+    assert!(output.contains("BACKEND_API_URL=http://127.0.0.1:"));
+    assert!(
+        !output.contains("/messages") && !output.contains("called "),
+        "nobody else's server is called: {output}"
+    );
+    demo.signal(Signal::TERM).unwrap();
+    let status = demo.wait().await.unwrap();
+    assert!(status.success(), "{}", demo.output());
+    assert!(
+        tokio::net::TcpStream::connect(server).await.is_err(),
+        "the server is stopped with the demo"
+    );
+}
+
+#[tokio::test]
+async fn its_variable_may_have_another_name_and_its_backend_be_a_stand_in() {
+    let lab = Lab::new().await;
+    let stand_in = Upstream::http(lab.authority.access_tokens(), RESOURCE)
+        .await
+        .unwrap();
+    let arguments = ["--variable", "ORDERS_URL", "--backend", &stand_in.url()];
+    let script = format!("BACKEND_API_URL=$ORDERS_URL exec \"$0\" {AS_MCP_SERVER}");
+    let (mut demo, server) = with_a_server(
+        &arguments,
+        &["sh", "-c", &script, program().to_str().unwrap()],
+    );
+    call(server).await;
+    let request = stand_in.requests().entry(0).await;
+    assert_eq!(request.path(), "/users/7");
+    assert!(
+        request.token.is_some(),
+        "with the token of the demo's authority"
+    );
+    assert!(demo.output().contains(&stand_in.url()));
+    demo.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_of_ones_own_that_ends_ends_the_demo() {
+    let (mut demo, _) = with_a_server(&[], &["sh", "-c", "exit 3"]);
+    assert_eq!(demo.wait().await.unwrap().code(), Some(1));
+    demo.read_up().await;
+    assert!(
+        demo.output().contains("your server ended: exit status: 3"),
+        "{}",
+        demo.output()
+    );
+    let (mut demo, _) = with_a_server(&[], &["/no/such/program"]);
+    assert_eq!(demo.wait().await.unwrap().code(), Some(1));
+    demo.read_up().await;
+    assert!(demo.output().contains("cannot start /no/such/program"));
 }

@@ -3,10 +3,12 @@
 //! The sidecar gets nothing but what AKS injects (`AZURE_*`), the two settings of the quick start, and the throw-away root.
 
 pub mod account;
+pub mod own;
 pub mod stage;
 
 use crate::{Error, Result, fingerprint};
 use account::{Account, Kind};
+pub use own::OwnServer;
 use serde_json::json;
 use stage::Stage;
 use std::{io::Write, path::Path, time::Duration};
@@ -23,6 +25,8 @@ pub struct DemoOptions {
     pub keep: bool,
     /// Colours, for a terminal.
     pub colour: bool,
+    /// A server in the place of the built-in one.
+    pub own: Option<OwnServer>,
     /// How often the projected token is rotated.
     pub rotate_every: Duration,
     /// How often the workload calls.
@@ -38,6 +42,7 @@ impl Default for DemoOptions {
             limit: None,
             keep: false,
             colour: false,
+            own: None,
             rotate_every: Duration::from_secs(20),
             call_every: Duration::from_secs(5),
             access_token_lifetime: Duration::from_secs(60),
@@ -58,7 +63,7 @@ pub async fn run(
     let outcome = if options.once {
         Box::pin(once(&stage, out)).await
     } else {
-        Box::pin(live(&stage, options, out)).await
+        Box::pin(live(&mut stage, options, out)).await
     };
     let outcome = outcome.map_err(|error| explain(&stage, &error));
     stage.stop().await?;
@@ -69,7 +74,7 @@ pub async fn run(
 async fn once(stage: &Stage, out: &mut (dyn Write + Send)) -> Result<()> {
     stage.sidecar.ready().await?;
     let answer = stage
-        .mcp
+        .mcp()?
         .call("get_user_profile", &json!({ "user_id": "123" }))
         .await?;
     let reply = answer.json();
@@ -106,8 +111,33 @@ async fn once(stage: &Stage, out: &mut (dyn Write + Send)) -> Result<()> {
 }
 
 /// Rotation, calls and the account, until a signal or the limit.
-async fn live(stage: &Stage, options: &DemoOptions, out: &mut (dyn Write + Send)) -> Result<()> {
-    stage.describe(out)?;
+async fn live(
+    stage: &mut Stage,
+    options: &DemoOptions,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
+    stage.describe(options, out)?;
+    let mut own = match &options.own {
+        Some(own) => {
+            stage.sidecar.ready().await?;
+            Some(own.start(stage.sidecar.listen())?)
+        }
+        None => None,
+    };
+    let outcome = tell(stage, options, own.as_mut(), out).await;
+    if let Some(own) = own {
+        own.stop().await?;
+    }
+    outcome
+}
+
+/// The account of what happens.
+async fn tell(
+    stage: &Stage,
+    options: &DemoOptions,
+    mut own: Option<&mut own::Running>,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
     let mut account = Account::new(out, options.colour);
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
@@ -136,9 +166,9 @@ async fn live(stage: &Stage, options: &DemoOptions, out: &mut (dyn Write + Send)
     loop {
         tokio::select! {
             biased;
-            _ = interrupt.recv() => return Ok(account.line(Kind::Stopped, "interrupted: stopping both processes")?),
-            _ = terminate.recv() => return Ok(account.line(Kind::Stopped, "told to stop: stopping both processes")?),
-            () = &mut limit => return Ok(account.line(Kind::Stopped, "the time is over: stopping both processes")?),
+            _ = interrupt.recv() => return Ok(account.line(Kind::Stopped, "interrupted: stopping everything")?),
+            _ = terminate.recv() => return Ok(account.line(Kind::Stopped, "told to stop: stopping everything")?),
+            () = &mut limit => return Ok(account.line(Kind::Stopped, "the time is over: stopping everything")?),
             line = stage.sidecar.process.stderr().entry(logged) => {
                 logged += 1;
                 account.logged(&line)?;
@@ -159,10 +189,14 @@ async fn live(stage: &Stage, options: &DemoOptions, out: &mut (dyn Write + Send)
                 let (old, new) = stage.rotate()?;
                 account.line(Kind::Rotated, &format!("projected token {old} replaced by {new} (..data swapped)"))?;
             }
-            _ = calls.tick() => {
+            status = own::ended(&mut own) => {
+                account.line(Kind::Stopped, &format!("your server ended: {status}"))?;
+                return status.success().then_some(()).ok_or_else(|| format!("your server ended: {status}").into());
+            }
+            _ = calls.tick(), if options.own.is_none() => {
                 calling += 1;
                 let id = (100 + calling).to_string();
-                let answer = stage.mcp.call("get_user_profile", &json!({ "user_id": id })).await?;
+                let answer = stage.mcp()?.call("get_user_profile", &json!({ "user_id": id })).await?;
                 let reply = answer.json();
                 let verdict = if reply["result"]["isError"] == false || reply["result"]["content"].is_array() && reply["result"]["isError"].is_null() {
                     "a profile".to_owned()
@@ -191,10 +225,15 @@ fn explain(stage: &Stage, error: &Error) -> Error {
             .map(|line| format!("  {line}\n"))
             .collect::<String>()
     };
-    let (sidecar, mcp) = (
-        tail(stage.sidecar.process.stderr().all()),
-        tail(stage.mcp.process.stderr().all()),
+    let sidecar = tail(stage.sidecar.process.stderr().all());
+    let mcp = stage.mcp().map_or_else(
+        |_| String::new(),
+        |mcp| {
+            format!(
+                "last lines of the MCP server:\n{}",
+                tail(mcp.process.stderr().all())
+            )
+        },
     );
-    format!("{error}\nlast lines of the sidecar:\n{sidecar}last lines of the MCP server:\n{mcp}")
-        .into()
+    format!("{error}\nlast lines of the sidecar:\n{sidecar}{mcp}").into()
 }

@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use harness::{
-    demo::{self, DemoOptions},
+    demo::{self, DemoOptions, OwnServer},
     process::{AS_MCP_SERVER, AS_SIDECAR, UPSTREAM_HOST},
 };
 use std::{
@@ -30,6 +30,20 @@ struct Arguments {
     /// Leave the token volume and the certificates in place at the end.
     #[arg(long)]
     keep: bool,
+    /// The variable in which your server reads its backend's base URL.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "BACKEND_API_URL",
+        requires = "server"
+    )]
+    variable: String,
+    /// A stand-in of your server's backend on this machine, in the place of the built-in one.
+    #[arg(long, value_name = "URL", requires = "server")]
+    backend: Option<String>,
+    /// A server of your own in the place of the built-in one, such as `-- python server.py`: it gets the sidecar's address as its base URL.
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "once")]
+    server: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
@@ -50,6 +64,11 @@ fn run(arguments: &Arguments) -> ExitCode {
         limit: arguments.seconds.map(Duration::from_secs),
         keep: arguments.keep,
         colour: io::stdout().is_terminal(),
+        own: (!arguments.server.is_empty()).then(|| OwnServer {
+            command: arguments.server.clone(),
+            variable: arguments.variable.clone(),
+            backend: arguments.backend.clone(),
+        }),
         ..DemoOptions::default()
     };
     let outcome = (|| {

@@ -1,6 +1,9 @@
 //! The demo's cast: authority, upstream, token volume in this process; sidecar and MCP server in processes of their own.
 
-use super::DemoOptions;
+use super::{
+    DemoOptions,
+    own::{OwnServer, base},
+};
 use crate::{
     Result,
     authority::{
@@ -35,8 +38,8 @@ pub struct Stage {
     pub volume: TokenVolume,
     /// The sidecar's process.
     pub sidecar: Sidecar,
-    /// The MCP server's process.
-    pub mcp: McpServer,
+    /// The built-in MCP server's process, unless the reader runs one.
+    mcp: Option<McpServer>,
     token: Mutex<String>,
 }
 
@@ -60,16 +63,21 @@ impl Stage {
         }
         let token = authority.projected_token()?;
         volume.write(&token)?;
+        let backend = options.own.as_ref().and_then(|own| own.backend.clone());
         let setup = aks_environment(&ca, &authority, &volume)
-            .env("TOKEN_SIDECAR_UPSTREAM", upstream.url())
+            .env(
+                "TOKEN_SIDECAR_UPSTREAM",
+                backend.unwrap_or_else(|| upstream.url()),
+            )
             .env("TOKEN_SIDECAR_SCOPE", SCOPE);
         let sidecar = Box::pin(Sidecar::start(program, &setup)).await?;
-        let mcp = Box::pin(McpServer::start(
-            program,
-            &format!("http://{}", sidecar.listen()),
-            &[],
-        ))
-        .await?;
+        let mcp = match options.own {
+            Some(_) => None,
+            None => {
+                let base = base(sidecar.listen());
+                Some(Box::pin(McpServer::start(program, &base, &[])).await?)
+            }
+        };
         Ok(Self {
             ca,
             authority,
@@ -79,6 +87,17 @@ impl Stage {
             mcp,
             token: Mutex::new(token),
         })
+    }
+
+    /// The built-in MCP server.
+    ///
+    /// # Errors
+    /// When the reader's own runs in its place.
+    pub fn mcp(&self) -> Result<&McpServer> {
+        Ok(self
+            .mcp
+            .as_ref()
+            .ok_or("the built-in MCP server is not running")?)
     }
 
     /// The projected token in the volume.
@@ -107,10 +126,14 @@ impl Stage {
     /// # Errors
     /// When one does not end, or not cleanly.
     pub async fn stop(&mut self) -> Result<()> {
-        for (name, process) in [
-            ("MCP server", &mut self.mcp.process),
-            ("sidecar", &mut self.sidecar.process),
-        ] {
+        let mcp = self
+            .mcp
+            .as_mut()
+            .map(|mcp| ("MCP server", &mut mcp.process));
+        for (name, process) in mcp
+            .into_iter()
+            .chain([("sidecar", &mut self.sidecar.process)])
+        {
             let status = Box::pin(process.stop()).await?;
             if !status.success() {
                 return Err(format!(
@@ -127,66 +150,102 @@ impl Stage {
     ///
     /// # Errors
     /// When `out` cannot be written to.
-    pub fn describe(&self, out: &mut dyn Write) -> io::Result<()> {
-        let (mcp, sidecar, admin) = (
-            self.mcp.address(),
-            self.sidecar.listen(),
-            self.sidecar.admin(),
-        );
+    pub fn describe(&self, options: &DemoOptions, out: &mut dyn Write) -> io::Result<()> {
+        let own = options.own.as_ref();
         writeln!(
             out,
             "A workload without a credential calls a protected backend through the sidecar.\n"
         )?;
-        writeln!(
-            out,
-            "  MCP server (the workload)  http://{mcp}            pid {}",
-            self.mcp.process.pid()
-        )?;
-        writeln!(
-            out,
-            "  sidecar                    http://{sidecar}            pid {}",
-            self.sidecar.process.pid()
-        )?;
-        writeln!(out, "  sidecar, admin port        http://{admin}")?;
-        writeln!(out, "  protected backend          {}", self.upstream.url())?;
-        writeln!(
-            out,
-            "  authority (plays Entra)    {}",
-            self.authority.authority_host()
-        )?;
-        writeln!(
-            out,
-            "  projected token            {}",
-            self.volume.file().display()
-        )?;
-        writeln!(
-            out,
-            "  root certificate           {}\n",
-            self.ca.file().display()
-        )?;
-        writeln!(out, "Paste these:\n")?;
-        let arguments = json!({ "user_id": "123" });
-        let json_type = "-H 'Content-Type: application/json'";
-        writeln!(
-            out,
-            "  curl -s http://{mcp}/messages {json_type} \\\n    -d '{}'\n",
-            rpc("get_user_profile", &arguments)
-        )?;
-        let mut modern = rpc("get_user_profile", &arguments);
-        modern["params"]["_meta"] = meta();
-        writeln!(
-            out,
-            "  curl -s http://{mcp}/mcp {json_type} -H 'Accept: application/json, text/event-stream' \\\n    \
-             -H 'MCP-Protocol-Version: {REVISION}' -H 'Mcp-Method: tools/call' -H 'Mcp-Name: get_user_profile' \\\n    -d '{modern}'\n"
-        )?;
-        writeln!(out, "  curl -i http://{sidecar}/users/123")?;
-        writeln!(out, "  curl -s http://{admin}/readyz")?;
-        writeln!(out, "  curl -s http://{admin}/metrics\n")?;
+        match (own, &self.mcp) {
+            (None, Some(mcp)) => row(
+                out,
+                "MCP server (the workload)",
+                &format!(
+                    "http://{}            pid {}",
+                    mcp.address(),
+                    mcp.process.pid()
+                ),
+            )?,
+            (Some(own), _) => row(
+                out,
+                "your server",
+                &format!(
+                    "{}={} {}",
+                    own.variable,
+                    base(self.sidecar.listen()),
+                    own.shown()
+                ),
+            )?,
+            (None, None) => {}
+        }
+        let upstream = self.upstream.url();
+        let rows = [
+            (
+                "sidecar",
+                format!(
+                    "{}            pid {}",
+                    base(self.sidecar.listen()),
+                    self.sidecar.process.pid()
+                ),
+            ),
+            ("sidecar, admin port", base(self.sidecar.admin())),
+            (
+                "protected backend",
+                match own {
+                    Some(OwnServer {
+                        backend: Some(backend),
+                        ..
+                    }) => backend.clone(),
+                    Some(_) => format!("{upstream} (has /users/NUMBER, and /echo of any request)"),
+                    None => upstream,
+                },
+            ),
+            ("authority (plays Entra)", self.authority.authority_host()),
+            ("projected token", self.volume.file().display().to_string()),
+            (
+                "root certificate",
+                format!("{}\n", self.ca.file().display()),
+            ),
+        ];
+        for (name, what) in rows {
+            row(out, name, &what)?;
+        }
+        self.paste(out)?;
         writeln!(
             out,
             "What happens now (fingerprints are the first 8 hex digits of a token's SHA-256; Ctrl-C ends everything):\n"
         )
     }
+
+    /// The curl lines.
+    fn paste(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "Paste these:\n")?;
+        if let Some(mcp) = &self.mcp {
+            let mcp = mcp.address();
+            let arguments = json!({ "user_id": "123" });
+            let json_type = "-H 'Content-Type: application/json'";
+            writeln!(
+                out,
+                "  curl -s http://{mcp}/messages {json_type} \\\n    -d '{}'\n",
+                rpc("get_user_profile", &arguments)
+            )?;
+            let mut modern = rpc("get_user_profile", &arguments);
+            modern["params"]["_meta"] = meta();
+            writeln!(
+                out,
+                "  curl -s http://{mcp}/mcp {json_type} -H 'Accept: application/json, text/event-stream' \\\n    \
+                 -H 'MCP-Protocol-Version: {REVISION}' -H 'Mcp-Method: tools/call' -H 'Mcp-Name: get_user_profile' \\\n    -d '{modern}'\n"
+            )?;
+        }
+        let (sidecar, admin) = (self.sidecar.listen(), self.sidecar.admin());
+        writeln!(out, "  curl -i http://{sidecar}/users/123")?;
+        writeln!(out, "  curl -s http://{admin}/readyz")?;
+        writeln!(out, "  curl -s http://{admin}/metrics\n")
+    }
+}
+
+fn row(out: &mut dyn Write, name: &str, what: &str) -> io::Result<()> {
+    writeln!(out, "  {name:<26} {what}")
 }
 
 /// What the AKS webhook puts into a container, for this authority and volume, and the throw-away root.
