@@ -353,6 +353,15 @@ class Server(unittest.TestCase):
         server = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
         self.assertEqual(server["startupProbe"]["httpGet"], {"path": "/ping", "port": "http"})
         self.assertEqual(server["livenessProbe"]["tcpSocket"], {"port": "http"})
+        own["app"]["scratch"] = ["/tmp", "/var/cache/app"]
+        pod = one(render(SERVER, own), "Deployment")["spec"]["template"]["spec"]
+        written = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"] if not m.get("readOnly")}
+        self.assertEqual(list(written.values()), ["/tmp", "/var/cache/app"])
+        self.assertLessEqual(written.keys(), {v["name"] for v in pod["volumes"] if v.get("emptyDir") == {}})
+        self.assertFalse(written.keys() & {m["name"] for m in pod["initContainers"][0]["volumeMounts"]}, "the sidecar's is its own")
+        own["app"]["metrics"] = False
+        scraped = one(render(SERVER, {**own, "monitoring": {"podMonitor": {"enabled": True}}}), "PodMonitor")["spec"]["podMetricsEndpoints"]
+        self.assertEqual([e["port"] for e in scraped], ["admin"])
         # Behind `inbound` the kubelet asks through the sidecar, which must let the paths through without a token.
         inbound = {"resource": "https://mcp.example.com/mcp", "issuers": [{"issuer": "https://sso.example.com"}]}
         self.assertIn("by a path", refusal(SERVER, {**own, "inbound": inbound}))

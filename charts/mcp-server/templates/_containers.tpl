@@ -100,11 +100,21 @@ resources:
   {{- toYaml .Values.resources | nindent 2 }}
 securityContext:
   {{- include "mcp-server.containerSecurity" .Values.securityContext | nindent 2 }}
-{{- if .Values.app.tools }}
+{{- with include "mcp-server.serverMounts" . }}
 volumeMounts:
-  - name: tools
-    mountPath: /etc/mcp-server
-    readOnly: true
+  {{- trim . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "mcp-server.serverMounts" -}}
+{{- if .Values.app.tools }}
+- name: tools
+  mountPath: /etc/mcp-server
+  readOnly: true
+{{- end }}
+{{- range $number, $path := .Values.app.scratch }}
+- name: scratch-{{ $number }}
+  mountPath: {{ $path }}
 {{- end }}
 {{- end -}}
 
@@ -203,6 +213,10 @@ tcpSocket: {port: http}
 - name: tools
   configMap:
     name: {{ include "mcp-server.fullname" . }}-tools
+{{- end }}
+{{- range $number, $_ := .Values.app.scratch }}
+- name: scratch-{{ $number }}
+  emptyDir: {}
 {{- end }}
 {{- end -}}
 
