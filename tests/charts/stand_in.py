@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stands in for az, kubectl, kcadm.sh, helm, curl and sleep while the guide's commands run, under whose name it is called. Refuses commands and options
-that the real one does not have: those of kubectl and helm are asked of the real ones' help, those of az are in az.json,
-as azure-cli 2.91.0 prints them with --help. Touches nothing."""
+that the real one does not have, and commands without the options that the real one requires: those of kubectl and helm are asked of the real ones'
+help, those of az are in az.json, as azure-cli 2.91.0 prints them with --help. Touches nothing."""
 
 import json
 import os
@@ -18,6 +18,7 @@ ANSWERS = {
     "principalId": "66666666-2222-3333-4444-555555555555",
     "tenantId": "72f988bf-86f1-41af-91ab-2d7cd011db47",
     "id": "00000000-aaaa-bbbb-cccc-555555555555",
+    "appRoles[?value=='Orders.Read'].id": "99999999-aaaa-bbbb-cccc-555555555555",
 }
 
 
@@ -58,9 +59,15 @@ def az(words: list[str]) -> None:
     if command not in known:
         refuse(f"there is no `{command}`")
     for option in options:
-        if option not in known[command]:
+        if option not in known[command]["options"]:
             refuse(f"`{command}` has no {option}")
-    log({"command": command, "options": options})
+    for names in known[command]["required"]:
+        if not any(options.get(n) for n in names):
+            refuse(f"`{command}` needs {names[0]}")
+    entry = {"command": command, "options": options}
+    if "--body" in options:
+        entry["body"] = json.loads(options["--body"])
+    log(entry)
     if options.get("--query"):
         if options["--query"] not in ANSWERS:
             refuse(f"the stand-in has no answer to --query {options['--query']}")
@@ -84,7 +91,9 @@ def check_options(text: str, command: str, options: dict) -> None:
 
 
 def kubectl(words: list[str]) -> None:
-    names, options = split(words)
+    # What stands behind `--` is a command for a container.
+    own = words.index("--") if "--" in words else len(words)
+    names, options = split(words[:own])
     verb = [names[0]]
     if names[0] in ("create", "rollout"):
         verb.append(names[1])
@@ -95,7 +104,7 @@ def kubectl(words: list[str]) -> None:
     if not text.strip() or f"kubectl {verb[0]}" not in text:
         refuse(f"there is no `kubectl {' '.join(verb)}`")
     check_options(text, f"kubectl {' '.join(verb)}", options)
-    entry = {"command": f"kubectl {' '.join(verb)}", "options": options, "names": names}
+    entry = {"command": f"kubectl {' '.join(verb)}", "options": options, "names": names, "inner": words[own + 1 :]}
     if verb == ["apply"]:
         import yaml  # only here: the others run without it
 
@@ -105,6 +114,8 @@ def kubectl(words: list[str]) -> None:
     log(entry)
     if "--raw" in options:
         print(json.dumps({"issuer": ISSUER, "jwks_uri": ISSUER + "openid/v1/jwks"}, separators=(",", ":")))
+    if verb == ["get"] and options.get("--output") == "name":
+        print("pod/mcp-server-5d9c7b8f6-abcde")
     if verb == ["port-forward"]:
         # Until it is ended, as the real one.
         os.execvp("/bin/sleep", ["sleep", "60"])

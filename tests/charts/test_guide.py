@@ -1,4 +1,4 @@
-"""charts/README.md: its commands run, in order, as a person would paste them. Helm is real (what it would install is rendered); az, kubectl and kcadm.sh
+"""charts/README.md, and the commands of README.md: the guide's run, in order, as a person would paste them. Helm is real (what it would install is rendered); az, kubectl and kcadm.sh
 are stand-ins that know which commands and options there are; what they print is made up. And what the guide names exists."""
 
 import itertools
@@ -15,21 +15,39 @@ import yaml
 
 from lib import ALL, CHARTS, HELMS, ROOT
 from lib import binary, documents, env_of, of_kind, one, values_of
-from test_monitoring import KNOWN
+from test_monitoring import KNOWN, unknown
 from test_render import as_aks_serves
 
 HERE = pathlib.Path(__file__).parent
 GUIDE = (CHARTS / "README.md").read_text()
 STAND_IN = HERE / "stand_in.py"
+README = (ROOT / "README.md").read_text()
 TOOLS = ["az", "kubectl", "kcadm.sh", "helm", "curl", "sleep"]
+
+
+SECTIONS = re.split(r"^## ", GUIDE, flags=re.M)[1:]
+# Which sections are run, one after the other, as by a person who reads on from the first.
+AKS, BINDINGS, OWN, KEYCLOAK, INJECTION, DAY_TWO, RUNBOOK = (
+    ["AKS: "],
+    ["AKS: ", "Identity bindings"],
+    ["AKS: ", "A server of your own"],
+    ["Any Kubernetes, with Keycloak"],
+    ["AKS: ", "Injection"],
+    ["AKS: ", "Day two"],
+    ["AKS: ", "Runbook"],
+)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
 def section(title: str) -> str:
     """The shell commands under a heading of the second level."""
-    text = re.split(r"^## ", GUIDE, flags=re.M)
-    found = [t for t in text if t.startswith(title)]
+    found = [t for t in SECTIONS if t.startswith(title)]
     assert len(found) == 1, f"{len(found)} sections begin with `{title}`"
-    return "\n".join(re.findall(r"^```sh\n(.*?)^```$", found[0], re.M | re.S))
+    return "\n".join(blocks(found[0], "sh"))
 
 
 class Run:
@@ -88,7 +106,7 @@ class Commands(unittest.TestCase):
         return objects
 
     def test_aks_from_an_empty_subscription_to_a_tool_call(self):
-        run = self.run_section("AKS: ")
+        run = self.run_section(*AKS)
         objects = self.takes(run.installed[0])
         # The pieces that must agree, from the first step to the last.
         credential = next(c["options"] for c in run.calls if c["command"] == "az identity federated-credential create")
@@ -109,9 +127,50 @@ class Commands(unittest.TestCase):
         tools = yaml.safe_load(one(objects, "ConfigMap", "-tools")["data"]["tools.yaml"])["tools"]
         self.assertEqual(message["params"]["name"], tools[0]["name"])
         self.assertEqual(set(message["params"]["arguments"]), set(tools[0]["inputSchema"]["required"]))
+        # An app role: who gets it is the identity, and it is assigned at the API that has it.
+        role = next(c for c in run.calls if c["command"] == "az rest")
+        self.assertEqual(role["body"].keys(), {"principalId", "resourceId", "appRoleId"})
+        self.assertIn(f"/servicePrincipals/{role['body']['resourceId']}/appRoleAssignedTo", role["options"]["--url"])
+
+    def test_the_names_are_the_same_in_every_terminal(self):
+        lines = [line for line in section(AKS[0]).splitlines() if line.startswith("export ")]
+        printed = {Run("\n".join([*lines, "export -p"]), HELMS["helm 4"]).done.stdout for _ in range(2)}
+        [text] = {re.sub(r"/tmp/\w+", "", p) for p in printed}
+        self.assertRegex(text, r'REGISTRY="mcp[0-9a-f]{20}"')
+
+    def test_every_command_is_run(self):
+        ran = [title for titles in (AKS, BINDINGS, OWN, KEYCLOAK, INJECTION, DAY_TWO, RUNBOOK) for title in titles]
+        for text in SECTIONS:
+            if blocks(text, "sh"):
+                self.assertTrue(any(text.startswith(title) for title in ran), f"the commands of `{text.splitlines()[0]}` are run by no test")
+        self.assertEqual(set(re.findall(r"^```(\w*)$", GUIDE, re.M)) - {""}, {"sh"}, "blocks in another language are not run")
+        self.assertEqual(len(blocks(GUIDE, "sh")) * 2, len(re.findall(r"^```", GUIDE, re.M)))
+
+    def test_commands_in_the_text_are_there(self):
+        found = [c for c in re.findall(r"`((?:kubectl|helm) [^`…]+)`", GUIDE) if len(c.split()) > 3 and "kubectl get --raw" not in c]
+        self.assertGreater(len(found), 15)
+        run = Run("\n".join(c.replace('"$NAMESPACE"', "n") for c in found), HELMS["helm 4"])
+        self.assertEqual(run.done.returncode, 0, run.done.stderr)
+
+    def test_a_server_of_ones_own(self):
+        run = self.run_section(*OWN)
+        objects = self.takes(run.installed[-1])
+        server = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        self.assertEqual(env_of(server)["BASE_URL"], env_of(server)["BACKEND_API_URL"])
+        self.assertNotIn("initContainers", one(objects, "Pod")["spec"], "the image has no --check")
+        self.assertIn("tcpSocket", server["readinessProbe"])
+
+    def test_looking_into_a_pod(self):
+        run = self.run_section(*RUNBOOK)
+        inner = next(c["inner"] for c in run.calls if c["command"] == "kubectl exec")
+        self.assertEqual(inner, ["token-sidecar", "check"])
+        # What the command runs in: this chart's pods, and injected ones, name the configuration in the environment.
+        sidecar = one(documents(run.installed[0]), "Deployment")["spec"]["template"]["spec"]["initContainers"][0]
+        self.assertEqual(sidecar["name"], "token-sidecar")
+        self.assertIn("TOKEN_SIDECAR_CONFIG", env_of(sidecar))
 
     def test_identity_bindings(self):
-        run = self.run_section("AKS: ", "Identity bindings")
+        run = self.run_section(*BINDINGS)
         objects = self.takes(run.installed[-1])
         pod = one(objects, "Deployment")["spec"]["template"]
         self.assertEqual(pod["metadata"]["annotations"]["azure.workload.identity/use-identity-binding"], "true")
@@ -120,14 +179,14 @@ class Commands(unittest.TestCase):
         self.assertEqual(binding["subjects"][0]["name"], pod["spec"]["serviceAccountName"])
 
     def test_keycloak_and_other_servers(self):
-        run = self.run_section("Any Kubernetes, with Keycloak")
+        run = self.run_section(*KEYCLOAK)
         for rendered in run.installed:
             objects = self.takes(rendered)
             pod = one(objects, "Deployment")["spec"]["template"]
             self.assertNotIn("azure.workload.identity/use", pod["metadata"]["labels"])
 
     def test_injection(self):
-        run = self.run_section("AKS: ", "Injection")
+        run = self.run_section(*INJECTION)
         objects = documents(run.installed[-1])
         profiles = yaml.safe_load(one(objects, "ConfigMap", "-profiles")["data"]["profiles.yaml"])["profiles"]
         self.assertIn("/token-sidecar:", profiles["default"]["image"])
@@ -144,7 +203,7 @@ class Commands(unittest.TestCase):
                 json.loads(call["options"]["--patch"])
 
     def test_day_two(self):
-        run = self.run_section("AKS: ", "Day two")
+        run = self.run_section(*DAY_TWO)
         self.takes(next(r for r in run.installed if "resource: https://mcp.example.com/mcp" in r))
         kinds = {o["kind"] for o in documents(run.installed[-1])}
         self.assertLessEqual({"PodMonitor", "PrometheusRule"}, kinds)
@@ -153,6 +212,7 @@ class Commands(unittest.TestCase):
         for line in [
             "az aks update --enable-workload-identity-on-kubelet",
             "az aks creat",
+            "az acr create --resource-group a --name b",
             "kubectl get pods --selektor a=b",
             "kubectl gett pods",
             "helm test x --log",
@@ -197,13 +257,27 @@ class Names(unittest.TestCase):
             name = " ".join(itertools.takewhile(lambda w: re.fullmatch(r"[a-z-]+", w) and not w.startswith("-"), words))
             self.assertIn(name, known, command)
             for option in re.findall(r"(?<= )--?[a-z-]+", command):
-                self.assertIn(option, known[name], command)
+                self.assertIn(option, known[name]["options"], command)
                 found += 1
         self.assertGreater(found, 3)
 
     def test_series_that_the_guide_names_are_exported(self):
         for name in set(re.findall(r"`((?:token_sidecar|mcp_server)_[a-z_]+)`", GUIDE)):
             self.assertIn(name, KNOWN)
+        queries = re.findall(r"`(sum [^`]+)`", GUIDE)
+        self.assertEqual([(q, unknown(q)) for q in queries if unknown(q)], [])
+        self.assertGreater(len(queries), 1)
+
+    def test_figures_are_those_of_the_readme(self):
+        figures = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", README[README.index("## Figures") :], re.M))
+        own = lambda row: figures[row].split(";")[0]
+        self.assertIn(f"| memory, idle | {own('resident memory, idle')} |", GUIDE)
+        self.assertIn(f"| memory for an idle connection | {own('anonymous memory for an idle connection, at 9,500')} |", GUIDE)
+        first = README[: README.index("## Two commands")]
+        self.assertIn(f"a binary of {own('stripped release binary')} in {own('resident memory, idle')} of memory", first)
+        nginx, envoy = own("CPU for a request, over nginx 1.22 (plain upstream)"), own("the same, over Envoy 1.40")
+        self.assertTrue(nginx.startswith("1.1") and "1.1 times nginx' CPU" in first, nginx)
+        self.assertTrue(all(0.2 <= float(n) <= 0.3 for n in re.findall(r"0\.\d+", envoy)) and "a quarter of Envoy's" in first, envoy)
 
     def test_every_code_of_the_authorities_has_a_row(self):
         source = (ROOT / "proxy" / "src" / "token" / "exchange" / "error" / "known.rs").read_text()
@@ -215,15 +289,53 @@ class Names(unittest.TestCase):
         self.assertEqual(known - named - elsewhere, set(), "no row in Troubleshooting")
 
     def test_links_lead_somewhere(self):
-        def slug(title):
-            return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+        def anchors(text):
+            slug = lambda title: re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+            return {slug(t) for t in re.findall(r"^#+ (.*)$", text, re.M)} | set(re.findall(r'<a id="([^"]+)"', text))
 
-        anchors = {slug(t) for t in re.findall(r"^#+ (.*)$", GUIDE, re.M)} | set(re.findall(r'<a id="([^"]+)"', GUIDE))
-        for target in re.findall(r"\]\(([^)]+)\)", GUIDE):
-            if target.startswith("#"):
-                self.assertIn(target[1:], anchors)
-            elif not target.startswith("http"):
-                self.assertTrue((CHARTS / target).exists(), target)
+        for page in (CHARTS / "README.md", ROOT / "README.md"):
+            links = [t for t in re.findall(r"\]\(([^)]+)\)", page.read_text()) if not t.startswith("http")]
+            self.assertTrue(links)
+            for link in links:
+                file, _, anchor = link.partition("#")
+                target = page.parent / file if file else page
+                self.assertTrue(target.exists(), f"{page}: {link}")
+                if anchor:
+                    self.assertIn(anchor, anchors(target.read_text()), f"{page}: {link}")
+
+
+class Readme(unittest.TestCase):
+    """The commands and configurations of README.md. That the demo and the tests work is tested beside them."""
+
+    def test_its_commands_are_there(self):
+        found = 0
+        for line in "".join(blocks(README, "sh")).splitlines():
+            words = line.split()
+            if words[:3] == ["cargo", "run", "--bin"]:
+                program, arguments = words[3], words[5:]
+            elif words[0] == "token-sidecar":
+                program, arguments = words[0], words[1:]
+            else:
+                self.assertRegex(line, r"^(cargo test --workspace|BASE_URL=http://127\.0\.0\.1:8080 python server\.py)$")
+                continue
+            found += 1
+            self.assertNotIn("#", line, "not every shell takes a comment behind a command")
+            at = arguments.index("--") if "--" in arguments else len(arguments)
+            asked = [binary(program), *arguments[:at], "--help", *arguments[at:]]
+            done = subprocess.run(asked, capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 0, f"{line}: {done.stderr}")
+        self.assertGreater(found, 3)
+
+    def test_its_configurations_are_taken(self):
+        found = [b for b in blocks(README, "yaml") if "credentials:" in b]
+        self.assertGreater(len(found), 1)
+        for text in found:
+            with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                file.write(text)
+                file.flush()
+                env = {"AZURE_FEDERATED_TOKEN_FILE": "/t", "AZURE_TENANT_ID": "00000000-aaaa-bbbb-cccc-555555555555", "AZURE_CLIENT_ID": "c"}
+                done = subprocess.run([binary("token-sidecar"), "--check", "--config", file.name], env=env, capture_output=True, text=True, check=False)
+                self.assertEqual((done.returncode, done.stdout), (0, "ok\n"), done.stderr)
 
 
 if __name__ == "__main__":
