@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands in for az, kubectl, kcadm.sh, helm, curl and sleep while the guide's commands run, under whose name it is called. Refuses commands and options
+"""Stands in for az, kubectl, kcadm.sh, helm, docker, curl and sleep while the guide's commands run, under whose name it is called. Refuses commands and options
 that the real one does not have, and commands without the options that the real one requires: those of kubectl and helm are asked of the real ones'
 help, those of az are in az.json, as azure-cli 2.91.0 prints them with --help. Touches nothing."""
 
@@ -14,6 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ISSUER = "https://westeurope.oic.prod-aks.azure.com/72f988bf-86f1-41af-91ab-2d7cd011db47/aaaaaaaa-0000-4000-8000-000000000001/"
 ANSWERS = {
     "oidcIssuerProfile.issuerUrl": ISSUER,
+    "appId": "22222222-2222-3333-4444-555555555555",
     "clientId": "11111111-2222-3333-4444-555555555555",
     "principalId": "66666666-2222-3333-4444-555555555555",
     "tenantId": "72f988bf-86f1-41af-91ab-2d7cd011db47",
@@ -158,6 +159,16 @@ def helm(words: list[str]) -> None:
     log(entry)
 
 
+def docker(words: list[str]) -> None:
+    names, options = split(words)
+    known = {"build": {"--file", "--tag", "--build-arg", "--platform"}, "push": set()}
+    if names[0] not in known or not options.keys() <= known[names[0]]:
+        refuse(f"unknown: {words}")
+    if "--file" in options and not pathlib.Path(options["--file"]).exists():
+        refuse(f"there is no {options['--file']}")
+    log({"command": f"docker {names[0]}", "options": options, "names": names})
+
+
 def curl(words: list[str]) -> None:
     names, options = split(words)
     log({"command": "curl", "options": options, "names": names})
@@ -166,7 +177,7 @@ def curl(words: list[str]) -> None:
 def main() -> None:
     """By the name it is called by."""
     name = pathlib.Path(sys.argv[0]).name
-    {"az": az, "kubectl": kubectl, "kcadm.sh": kcadm, "helm": helm, "curl": curl, "sleep": lambda _: None}[name](sys.argv[1:])
+    {"az": az, "kubectl": kubectl, "kcadm.sh": kcadm, "helm": helm, "docker": docker, "curl": curl, "sleep": lambda _: None}[name](sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).parent
 GUIDE = (CHARTS / "README.md").read_text()
 STAND_IN = HERE / "stand_in.py"
 README = (ROOT / "README.md").read_text()
-TOOLS = ["az", "kubectl", "kcadm.sh", "helm", "curl", "sleep"]
+TOOLS = ["az", "kubectl", "kcadm.sh", "helm", "docker", "curl", "sleep"]
 
 
 SECTIONS = re.split(r"^## ", GUIDE, flags=re.M)[1:]
@@ -180,9 +180,12 @@ class Commands(unittest.TestCase):
 
     def test_keycloak_and_other_servers(self):
         run = self.run_section(*KEYCLOAK)
+        pushed = {c["names"][1] for c in run.calls if c["command"] == "docker push"}
+        self.assertEqual(pushed, {c["options"]["--tag"] for c in run.calls if c["command"] == "docker build"})
         for rendered in run.installed:
             objects = self.takes(rendered)
             pod = one(objects, "Deployment")["spec"]["template"]
+            self.assertEqual({c["image"] for c in pod["spec"]["containers"] + pod["spec"]["initContainers"]}, pushed)
             self.assertNotIn("azure.workload.identity/use", pod["metadata"]["labels"])
 
     def test_injection(self):
@@ -204,7 +207,13 @@ class Commands(unittest.TestCase):
 
     def test_day_two(self):
         run = self.run_section(*DAY_TWO)
-        self.takes(next(r for r in run.installed if "resource: https://mcp.example.com/mcp" in r))
+        objects = self.takes(next(r for r in run.installed if "resource: https://mcp.example.com/mcp" in r))
+        # What is accepted must be what is issued: of tokens of version 2 the audience is the application's client id, and the issuer ends in v2.0.
+        application = next(c for c in run.calls if c["command"] == "az ad app create")
+        inbound = yaml.safe_load(one(objects, "ConfigMap", "-sidecar")["data"]["config.yaml"])["inbound"]
+        self.assertEqual(application["options"]["--requested-access-token-version"], "2")
+        self.assertTrue(inbound["issuers"][0]["issuer"].endswith("/v2.0"))
+        self.assertRegex(inbound["audience"][0], r"^[0-9a-f-]{36}$")
         kinds = {o["kind"] for o in documents(run.installed[-1])}
         self.assertLessEqual({"PodMonitor", "PrometheusRule"}, kinds)
 
