@@ -4,6 +4,7 @@
 mod harden;
 mod inbound;
 mod metrics;
+mod reload;
 pub mod webhook;
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
 use http::{HeaderValue, header};
 use inbound::{InboundError, InboundSide};
 use metrics::{AppMetrics, Series};
+use reload::Waiting;
 use sidecar_runtime::{
     admin::Admin,
     clock::Clock,
@@ -147,6 +149,8 @@ struct App {
     tokens: TokenFlow,
     inbound: InboundSide,
     workers: Workers,
+    /// A configuration that is not in force yet.
+    waiting: Option<Waiting>,
     heartbeat: Option<sidecar_runtime::liveness::Heartbeat>,
     /// Held, so that the list of what must be ready names the listeners.
     _listening: sidecar_runtime::readiness::Condition,
@@ -224,6 +228,7 @@ impl App {
             tokens,
             inbound,
             workers,
+            waiting: None,
             heartbeat: Some(heartbeat),
             _listening: listening,
             stop_admin,
@@ -239,6 +244,7 @@ impl App {
                 signal = signals.stop.recv() => return Ok(signal),
                 () = signals.reload.recv() => self.reconfigure("SIGHUP").await,
                 () = self.workers.failed() => return Err(WorkersError::Gone.into()),
+                () = sleep(reload::LOOK), if self.waiting.is_some() => self.look_at_waiting().await,
                 _ = poll.tick() => {
                     if let Some(heartbeat) = &self.heartbeat {
                         heartbeat.beat();
@@ -254,71 +260,10 @@ impl App {
         }
     }
 
-    /// Takes over a new configuration, whole or not at all.
-    async fn reconfigure(&mut self, why: &'static str) {
-        let result = self.try_reconfigure().await;
-        self.metrics.reloaded(&self.clock, result.is_ok());
-        match result {
-            Ok(()) => tracing::info!(
-                why,
-                routes = self.config.request.routes.len(),
-                credentials = self.config.token.credentials.len(),
-                "configuration reloaded"
-            ),
-            Err(error) => tracing::error!(
-                why,
-                error,
-                "configuration not reloaded: the one before stays in force"
-            ),
-        }
-    }
-
-    async fn try_reconfigure(&mut self) -> Result<(), String> {
-        let mut config = (self.reload)().map_err(|errors| errors.to_string())?;
-        for warning in config.warnings.drain(..) {
-            tracing::warn!(warning, "configuration");
-        }
-        let prepared = Prepared::new(config.request.clone()).map_err(|e| chain(&e).to_string())?;
-        let bound = self.config.request.listeners.iter().cloned().collect();
-        let listeners = bind(&config.request, &bound, self.workers.count())
-            .map_err(|e| chain(&e).to_string())?;
-        // All that can fail comes before anything is changed.
-        InboundSide::check(&config).map_err(|e| chain(&e).to_string())?;
-        self.tokens
-            .apply(config.token.clone())
-            .map_err(|e| chain(&e).to_string())?;
-        let side = self
-            .inbound
-            .apply(&config)
-            .map_err(|e| chain(&e).to_string())?;
-        let plan = plan(prepared, &self.tokens, self.inbound.handles(), side);
-        self.workers
-            .apply(&plan, listeners)
-            .await
-            .map_err(|e| chain(&e).to_string())?;
-        self.metrics
-            .keep_routes(config.request.all_routes().map(|r| &*r.name));
-        for (key, same) in [
-            ("admin", config.admin == self.config.admin),
-            ("workers", config.workers == self.config.workers),
-            ("log", config.log == self.config.log),
-        ] {
-            if !same {
-                tracing::warn!(key, "this key takes effect at the next start");
-            }
-        }
-        (config.admin, config.workers, config.log) = (
-            self.config.admin.clone(),
-            self.config.workers,
-            self.config.log.clone(),
-        );
-        self.config = config;
-        Ok(())
-    }
-
     /// Readiness falls at once; the listeners close after the delay; requests in flight have until the deadline.
     async fn stop(&mut self) {
         self.readiness.set_draining();
+        self.waiting = None;
         // Nobody comes round any more; a long drain is no reason to be killed.
         if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.retire();

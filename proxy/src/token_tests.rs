@@ -10,7 +10,8 @@ use crate::{
         file::tests::TestDir,
         params::{
             AuthorityParams, ClientAuthentication, EndpointParams, EntraClientAssertionParams,
-            GrantParams, TargetParams, TenantParams, TokenExchangeParams, tests as variations,
+            GrantParams, SubjectTokenParams, TargetParams, TenantParams, TokenExchangeParams,
+            tests as variations,
         },
         slot::Injectable,
         subject::tests::jwt,
@@ -31,7 +32,7 @@ fn subject(name: &str, file: PathBuf) -> SubjectTokenParams {
     }
 }
 
-fn exchanged(name: &str, endpoint: Url) -> CredentialParams {
+pub(crate) fn exchanged(name: &str, endpoint: Url) -> CredentialParams {
     CredentialParams {
         name: name.into(),
         grant: GrantParams::TokenExchange(TokenExchangeParams {
@@ -57,15 +58,15 @@ fn exchanged(name: &str, endpoint: Url) -> CredentialParams {
     }
 }
 
-struct Bench {
-    dir: TestDir,
-    readiness: Readiness,
+pub(crate) struct Bench {
+    pub(crate) dir: TestDir,
+    pub(crate) readiness: Readiness,
     registry: Registry,
     metrics: TokenMetrics,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let registry = Registry::new();
         let metrics = TokenMetrics::register(&registry).unwrap();
         Self {
@@ -80,11 +81,11 @@ impl Bench {
         self.dir.path().join("token")
     }
 
-    fn write(&self, id: &str) {
+    pub(crate) fn write(&self, id: &str) {
         std::fs::write(self.file(), jwt(FAR, id)).unwrap();
     }
 
-    fn params(&self, credentials: Vec<CredentialParams>) -> TokenParams {
+    pub(crate) fn params(&self, credentials: Vec<CredentialParams>) -> TokenParams {
         TokenParams {
             subject_tokens: vec![subject("pod", self.file())],
             credentials,
@@ -92,7 +93,7 @@ impl Bench {
         }
     }
 
-    fn start(&self, params: TokenParams) -> Result<TokenFlow, TokenFlowError> {
+    pub(crate) fn start(&self, params: TokenParams) -> Result<TokenFlow, TokenFlowError> {
         TokenFlow::start(
             params,
             Clock::system(),
@@ -101,7 +102,7 @@ impl Bench {
         )
     }
 
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         prometheus::TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .unwrap()
@@ -109,7 +110,7 @@ impl Bench {
 }
 
 /// Waits for a token, also where the slot answers "not now" at once.
-async fn token(slot: &Slot) -> Injectable {
+pub(crate) async fn token(slot: &Slot) -> Injectable {
     timeout(Duration::from_secs(20), async {
         loop {
             match slot.wait(Instant::now() + Duration::from_secs(5)).await {
@@ -183,7 +184,7 @@ async fn reload_keeps_what_is_unchanged_stops_what_is_gone_and_starts_what_is_ne
     let (slot_b, _, _) = flow.handle("b");
     let first = token(&slot_a).await;
     token(&slot_b).await;
-    flow.apply(bench.params(vec![a.clone(), c.clone()]))
+    flow.apply(bench.params(vec![a.clone(), c.clone()]), None)
         .unwrap();
     let (kept, _, _) = flow.handle("a");
     assert!(Arc::ptr_eq(&kept, &slot_a));
@@ -206,7 +207,8 @@ async fn reload_keeps_what_is_unchanged_stops_what_is_gone_and_starts_what_is_ne
     if let GrantParams::TokenExchange(p) = &mut changed.grant {
         p.target.audience = vec!["other".into()];
     }
-    flow.apply(bench.params(vec![changed, c.clone()])).unwrap();
+    flow.apply(bench.params(vec![changed, c.clone()]), None)
+        .unwrap();
     let (fresh, _, _) = flow.handle("a");
     assert!(!Arc::ptr_eq(&fresh, &slot_a));
     token(&fresh).await;
@@ -264,7 +266,7 @@ async fn another_way_to_the_same_token_keeps_it_though_the_authority_fails() {
         let (slot, _, unavailable) = flow.handle("a");
         let serial = token(&slot).await.serial;
         change(&mut params, bench.dir.path());
-        flow.apply(params.clone()).unwrap();
+        flow.apply(params.clone(), None).unwrap();
         let (kept, _, _) = flow.handle("a");
         assert!(Arc::ptr_eq(&kept, &slot), "{name}");
         // The new way is tried without waiting for the time to renew.
@@ -311,14 +313,14 @@ async fn another_way_to_the_same_token_keeps_it_though_the_authority_fails() {
         );
         assert!(shown.contains(r#"issued_token_expiry_timestamp_seconds{credential="a"}"#));
         // The same again is no change: nothing is asked of the authority for it.
-        flow.apply(params).unwrap();
+        flow.apply(params, None).unwrap();
         assert!(Arc::ptr_eq(&flow.handle("a").0, &slot));
         // And another token is another token after all that, too.
         let mut other = exchanged("a", server.url());
         if let GrantParams::TokenExchange(p) = &mut other.grant {
             p.target.scope = Some("other".into());
         }
-        flow.apply(bench.params(vec![other])).unwrap();
+        flow.apply(bench.params(vec![other]), None).unwrap();
         let (fresh, _, _) = flow.handle("a");
         assert!(fresh.load(Instant::now()).is_none(), "{name}");
     }
@@ -356,7 +358,7 @@ async fn a_token_is_never_served_for_another_client_scope_or_audience() {
             let (slot, _, _) = flow.handle("a");
             let far = Instant::now() + Duration::from_secs(3600);
             slot.store(http::HeaderValue::from_static("Bearer base"), far);
-            flow.apply(params(&varied)).unwrap();
+            flow.apply(params(&varied), None).unwrap();
             let (now, _, _) = flow.handle("a");
             assert_eq!(now.load(Instant::now()).is_some(), same, "{name}");
             assert_eq!(Arc::ptr_eq(&now, &slot), same, "{name}");
@@ -380,7 +382,7 @@ async fn a_reload_that_cannot_be_built_changes_nothing() {
     if let GrantParams::TokenExchange(p) = &mut no_ca.grant {
         p.endpoint.authority.ca_file = Some("/nonexistent/ca.pem".into());
     }
-    let error = flow.apply(bench.params(vec![no_ca])).unwrap_err();
+    let error = flow.apply(bench.params(vec![no_ca]), None).unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(
         error.to_string().contains("`b`") && source.contains("/nonexistent/ca.pem"),
@@ -391,7 +393,7 @@ async fn a_reload_that_cannot_be_built_changes_nothing() {
         credentials: vec![good],
         ..TokenParams::default()
     };
-    let error = flow.apply(unknown).unwrap_err().to_string();
+    let error = flow.apply(unknown, None).unwrap_err().to_string();
     assert!(
         error.contains("`pod`") && error.contains("subjectTokens"),
         "{error}"

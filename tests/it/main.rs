@@ -46,6 +46,8 @@ mod lab;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod lifecycle_staged;
+#[cfg(test)]
 mod on_behalf_of;
 #[cfg(test)]
 mod request_bodies;

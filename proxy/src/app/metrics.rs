@@ -25,6 +25,7 @@ pub(super) struct Series {
 pub(super) struct AppMetrics {
     reloads: IntCounterVec,
     reloaded: Gauge,
+    waiting_since: Gauge,
     request: RequestMetrics,
 }
 
@@ -52,12 +53,18 @@ impl Series {
             reloads.with_label_values(&[result]).inc_by(0);
         }
         registry.register(Box::new(reloads.clone()))?;
+        let waiting_since = Gauge::new(
+            "token_sidecar_config_waiting_since_timestamp_seconds",
+            "Since when a changed configuration has waited for the first tokens of its credentials, in seconds since the epoch; 0 when none waits.",
+        )?;
         registry.register(Box::new(reloaded.clone()))?;
+        registry.register(Box::new(waiting_since.clone()))?;
         process(registry)?;
         Ok(Self {
             app: AppMetrics {
                 reloads,
                 reloaded,
+                waiting_since,
                 request: request.clone(),
             },
             token,
@@ -160,6 +167,12 @@ impl AppMetrics {
         if success {
             self.reloaded.set(clock.unix_now().as_secs_f64());
         }
+    }
+
+    /// A configuration waits from now on, or none does any more.
+    pub(super) fn waits(&self, now: Option<&Clock>) {
+        self.waiting_since
+            .set(now.map_or(0.0, |clock| clock.unix_now().as_secs_f64()));
     }
 
     /// Forgets the series of other routes.

@@ -124,6 +124,11 @@ pub const SERIES: &[Row] = &[
         "When the configuration in force was taken over, in seconds since the epoch.",
     ),
     (
+        "config_waiting_since_timestamp_seconds",
+        &[],
+        "Since when a changed configuration has waited for the first tokens of its credentials, in seconds since the epoch; 0 when none waits.",
+    ),
+    (
         "build_info",
         &["version", "revision"],
         "1; the labels say what is running.",

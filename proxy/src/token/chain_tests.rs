@@ -174,8 +174,11 @@ async fn a_child_starts_anew_when_its_parent_gets_another_token() {
     assert_eq!(token(&child).await.header, "Bearer child-0");
 
     // Another way to the same token changes nothing for the child.
-    flow.apply(params(&|p| p.exchange_timeout = Duration::from_secs(9)))
-        .unwrap();
+    flow.apply(
+        params(&|p| p.exchange_timeout = Duration::from_secs(9)),
+        None,
+    )
+    .unwrap();
     assert!(Arc::ptr_eq(&flow.handle("child").0, &child));
     assert!(child.load(Instant::now()).is_some());
 
@@ -185,7 +188,7 @@ async fn a_child_starts_anew_when_its_parent_gets_another_token() {
             p.target.audience = vec!["other".into()];
         }
     };
-    flow.apply(params(&another)).unwrap();
+    flow.apply(params(&another), None).unwrap();
     let (anew, _, _) = flow.handle("child");
     assert!(!Arc::ptr_eq(&anew, &child));
     token(&anew).await;
@@ -198,7 +201,7 @@ async fn a_child_starts_anew_when_its_parent_gets_another_token() {
         .credentials
         .push(exchanged("other", parents.url()));
     elsewhere.chained_tokens = vec![chained("x", "other")];
-    flow.apply(elsewhere).unwrap();
+    flow.apply(elsewhere, None).unwrap();
     assert!(!Arc::ptr_eq(&flow.handle("child").0, &anew));
 }
 
@@ -213,7 +216,7 @@ async fn circles_and_unknown_parents_are_refused_and_change_nothing() {
     let (slot, _, _) = flow.handle("parent");
     token(&slot).await;
     let round = family(&bench, vec![using("parent", "x", server.url())]);
-    let error = flow.apply(round).unwrap_err().to_string();
+    let error = flow.apply(round, None).unwrap_err().to_string();
     assert!(
         error.contains("`parent` -> (subject token `x`) -> `parent`"),
         "{error}"
@@ -222,7 +225,7 @@ async fn circles_and_unknown_parents_are_refused_and_change_nothing() {
         chained_tokens: vec![chained("x", "gone")],
         ..bench.params(vec![using("parent", "x", server.url())])
     };
-    let error = flow.apply(orphan).unwrap_err().to_string();
+    let error = flow.apply(orphan, None).unwrap_err().to_string();
     assert!(error.contains("`gone`") && error.contains("`x`"), "{error}");
     let for_callers = TokenParams {
         chained_tokens: vec![chained("x", "theirs")],
@@ -231,7 +234,7 @@ async fn circles_and_unknown_parents_are_refused_and_change_nothing() {
             using("theirs", "caller", server.url()),
         ])
     };
-    let error = flow.apply(for_callers).unwrap_err().to_string();
+    let error = flow.apply(for_callers, None).unwrap_err().to_string();
     assert!(
         error.contains("`theirs`") && error.contains("each caller"),
         "{error}"

@@ -49,6 +49,9 @@ pub enum TokenFlowError {
     /// There is no key to bind tokens to.
     #[error("the system gives no randomness, so no key for DPoP can be made")]
     NoRandomness,
+    /// A series could not be made.
+    #[error("a metric is registered twice; this is a defect, please report it")]
+    Metrics(#[source] prometheus::Error),
     /// Credentials wait for each other's tokens.
     #[error("credentials use each other's tokens in a circle: {0}; get one of them in another way")]
     Circle(Circle),

@@ -1,6 +1,7 @@
 //! One credential's renewer: a task that owns all writes to its slot. It waits for the subject tokens, exchanges them, stores what was issued, and
 //! sleeps as `schedule` says, unless a rotation, a demand or a rejection wakes it. It knows no protocol.
 
+mod changes;
 mod state;
 
 use super::{
@@ -12,9 +13,10 @@ use super::{
     subject::{Fingerprint, SubjectToken},
 };
 use crate::metrics::token::CredentialMetrics;
+pub use changes::{Change, NewWay, Shown};
 use http::HeaderValue;
 use sidecar_runtime::{clock::Clock, readiness::Condition};
-use state::{Blocked, Claims, Phase, State, WAKE_FLOOR};
+use state::{Blocked, Claims, Issued, Phase, State, WAKE_FLOOR};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -57,16 +59,6 @@ pub struct Renewer {
     pub seed: u64,
 }
 
-/// Another way to get the same token, for a renewer that runs. What the token is for must be unchanged: it stays where it is.
-pub struct Change {
-    /// As in [`Renewer`].
-    pub exchanger: Arc<dyn Exchanger>,
-    /// As in [`Renewer`].
-    pub subjects: Vec<SubjectSource>,
-    /// As in [`Renewer`].
-    pub exchange_timeout: Duration,
-}
-
 impl Renewer {
     /// Runs for as long as it is polled, taking over what comes from `changes`. When it is dropped, those who wait for its slot are told that the
     /// credential is gone.
@@ -78,7 +70,7 @@ impl Renewer {
             // A change cuts an exchange short: the old way may be hanging, and the new one be the mend.
             tokio::select! {
                 biased;
-                Some(change) = changes.recv() => self.change(&mut state, change),
+                Some(change) = changes.recv() => self.take(&mut state, change),
                 () = self.step(&mut state) => {}
             }
         }
@@ -105,22 +97,6 @@ impl Renewer {
             () = any_changed(&mut self.subjects) => {}
         }
         self.tell_expiry(state);
-    }
-
-    /// Goes over to another way to get the same token. It is tried soon, so that its faults show while the token still lives.
-    fn change(&mut self, state: &mut State, change: Change) {
-        self.exchanger = change.exchanger;
-        self.subjects = change.subjects;
-        self.exchange_timeout = change.exchange_timeout;
-        let now = Instant::now();
-        let not_before = match &state.phase {
-            Phase::Failing { obey_until, .. } => *obey_until,
-            Phase::Healthy | Phase::Blocked { .. } => now,
-        };
-        // An exchange that was cut short leaves `due` in the past.
-        let floor = state.last_attempt.map_or(now, |at| at + WAKE_FLOOR);
-        state.due = floor.max(not_before);
-        info!(credential = %self.slot.name(), "credential changed; its token stays and is renewed soon");
     }
 
     /// Whether to exchange now. It may move `due` forward, never back.
@@ -248,11 +224,10 @@ impl Renewer {
         let expires_at = usable_until(&issued, sent_at);
         let renew_in =
             schedule::renew_after(issued.lifetime, issued.refresh_in, self.next_seed(state));
-        self.metrics.issued(
-            sent_at.elapsed(),
-            self.clock.unix_now(),
-            self.clock.unix_at(expires_at),
-        );
+        let (took, at) = (sent_at.elapsed(), self.clock.unix_now());
+        self.metrics
+            .issued(took, at, self.clock.unix_at(expires_at));
+        state.issued = Some(Issued { took, at });
         state.serial = Some(self.slot.store(header, expires_at));
         self.issued.send_replace(Some(Arc::new(SubjectToken::issued(
             issued.token,

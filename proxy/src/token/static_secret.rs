@@ -7,13 +7,14 @@ use super::{
     injection::Injection,
     mount::{self, Watch},
     params::StaticSecretParams,
+    renew::Change,
     slot::{Activity, Slot},
 };
 use async_trait::async_trait;
 use sidecar_runtime::readiness::Condition;
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::mpsc,
+    sync::mpsc::{self, UnboundedReceiver},
     time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
@@ -84,7 +85,7 @@ enum Seen {
 
 impl Watcher {
     /// Watches and polls, as long as it is polled itself. When it is dropped, whoever waits is told that the credential is gone.
-    pub async fn run(self) {
+    pub async fn run(mut self, mut changes: UnboundedReceiver<Change>) {
         let _gone = Gone(Arc::clone(&self.slot));
         let (sender, mut events) = mpsc::channel(1);
         let mut watch: Option<Watch> = None;
@@ -109,6 +110,17 @@ impl Watcher {
                 },
                 // Rejected, or never there: perhaps the file has changed.
                 () = self.slot.demanded() => {}
+                Some(change) = changes.recv() => self.change(change),
+            }
+        }
+    }
+
+    /// It is in force from now on. Another file is another watcher's.
+    fn change(&mut self, change: Change) {
+        if let Change::Shown(shown) = change {
+            self.condition = shown.condition;
+            if self.slot.load(Instant::now()).is_some() {
+                self.condition.ready();
             }
         }
     }
@@ -184,7 +196,10 @@ mod tests {
             }),
             condition: readiness.register("credential vault"),
         };
-        drop(spawn("static_secret", watcher.run()));
+        drop(spawn(
+            "static_secret",
+            watcher.run(mpsc::unbounded_channel().1),
+        ));
         (slot, readiness)
     }
 

@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) due: Instant,
     pub(super) last_attempt: Option<Instant>,
     pub(super) expires_at: Option<Instant>,
+    /// How that token came.
+    pub(super) issued: Option<Issued>,
     pub(super) expiry_told: bool,
     /// Of the token stored last.
     pub(super) serial: Option<Serial>,
@@ -43,6 +45,13 @@ pub(super) struct State {
     pub(super) attempts: u64,
     /// Since when there has been no success.
     pub(super) failing_since: Option<Instant>,
+}
+
+/// How a token came, as the metrics show it.
+pub(super) struct Issued {
+    pub(super) took: Duration,
+    /// Since the epoch.
+    pub(super) at: Duration,
 }
 
 /// A claims challenge that the next exchange answers. An upstream wrote it: it may be nonsense, and must not stand in the way for long.
@@ -60,6 +69,7 @@ impl State {
             due: now,
             last_attempt: None,
             expires_at: None,
+            issued: None,
             expiry_told: false,
             serial: None,
             claims: None,
@@ -95,6 +105,15 @@ impl State {
 }
 
 impl Phase {
+    /// What is in the way, one of a fixed set; `None` when nothing is.
+    pub(super) const fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Healthy => None,
+            Self::Failing { error, .. } => Some(error.code()),
+            Self::Blocked { reason, .. } => Some(reason.code),
+        }
+    }
+
     pub(super) const fn failures(&self) -> u32 {
         match self {
             Self::Healthy => 0,

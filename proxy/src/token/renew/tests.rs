@@ -211,11 +211,11 @@ impl Bench {
     /// Gives the renewer another script.
     fn change(&self, answers: impl IntoIterator<Item = Answer>) -> Script {
         let script = Script::new(Duration::from_millis(10), answers);
-        let change = Change {
+        let change = Change::NewWay(NewWay {
             exchanger: Arc::new(script.clone()),
             subjects: vec![SubjectSource::fed("pod".into(), self.subject.subscribe())],
             exchange_timeout: secs(10),
-        };
+        });
         assert!(self.changes.send(change).is_ok());
         script
     }
