@@ -3,18 +3,25 @@
 //!
 //! Here is what to do to a pod, and how it is asked for and answered. Profiles are read by `config`; processes are run by `app`.
 
+mod again;
 mod aks;
+mod bounds;
 mod container;
+mod hindrances;
 pub mod inject;
 pub mod manifest;
 mod patch;
+mod paths;
 mod pod;
+mod problems;
 pub mod profile;
 pub mod remove;
 pub mod resources;
 pub mod review;
 mod rewrite;
+mod settled;
 mod status;
+mod warnings;
 pub mod webhook;
 mod wish;
 mod yaml;

@@ -3,17 +3,25 @@
 
 use super::{
     patch::{Patch, items, text},
+    paths::Roots,
     pod::{self, Container, LISTS},
     status::{Done, Item, Status},
 };
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// The pod label by which it is asked for.
 pub(super) const USE: &str = "azure.workload.identity/use";
 /// The pod annotation that names containers it leaves alone, separated by `;`.
 pub(super) const SKIP: &str = "azure.workload.identity/skip-containers";
+/// The pod annotation by which it adds a proxy; whatever its value.
+pub(super) const PROXY: &str = "azure.workload.identity/inject-proxy-sidecar";
+/// That proxy's containers.
+pub(super) const PROXY_CONTAINERS: [&str; 2] = ["azwi-proxy-init", "azwi-proxy"];
 /// The audience of its tokens.
 pub(super) const AUDIENCE: &str = "api://AzureADTokenExchange";
+/// All of them: that, and the one of identity bindings.
+pub(super) const AUDIENCES: [&str; 2] = [AUDIENCE, "api://AKSIdentityBinding"];
 /// What its variables begin with.
 const VARIABLES: [&str; 4] = [
     "AZURE_CLIENT_ID",
@@ -59,7 +67,7 @@ pub(super) fn audiences(volume: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// The names of its token volumes in a pod.
-fn token_volumes(pod: &Value) -> Vec<String> {
+pub(super) fn token_volumes(pod: &Value) -> HashSet<String> {
     let volumes = pod
         .get("spec")
         .map_or(&[][..], |spec| items(spec, "volumes"));
@@ -70,27 +78,40 @@ fn token_volumes(pod: &Value) -> Vec<String> {
         .collect()
 }
 
+/// Whether a variable is one that it sets.
+pub(super) fn is_variable(name: &str) -> bool {
+    VARIABLES.contains(&name) || name.starts_with(PROXY_VARIABLES)
+}
+
 /// What a container was given, if it has the token.
-pub(super) fn given(pod: &Value, container: &Value) -> Option<Given> {
-    let volumes = token_volumes(pod);
+fn given(volumes: &HashSet<String>, container: &Value) -> Option<Given> {
     let mounts: Vec<Value> = items(container, "volumeMounts")
         .iter()
-        .filter(|m| volumes.iter().any(|v| v == text(m, "name")))
+        .filter(|m| volumes.contains(text(m, "name")))
         .cloned()
         .collect();
-    let env = items(container, "env").iter().filter(|e| {
-        let name = text(e, "name");
-        VARIABLES.contains(&name) || name.starts_with(PROXY_VARIABLES)
-    });
-    (!mounts.is_empty()).then(|| Given {
-        env: env.cloned().collect(),
-        mounts,
-    })
+    if mounts.is_empty() {
+        return None;
+    }
+    // Of several with one name, the kubelet takes the last.
+    let mut seen = HashSet::new();
+    let mut env: Vec<Value> = items(container, "env")
+        .iter()
+        .rev()
+        .filter(|e| is_variable(text(e, "name")) && seen.insert(text(e, "name")))
+        .cloned()
+        .collect();
+    env.reverse();
+    Some(Given { env, mounts })
 }
 
 /// Takes the token out of every container but the sidecar: its mounts, and the variables that hold paths below them. Client and tenant ids stay:
 /// they are no secret, and nobody can tell whether they were the workload's own. Gives what the first of them had.
 pub(super) fn strip(patch: &mut Patch, status: &mut Status) -> Option<Given> {
+    let volumes = token_volumes(&patch.object);
+    if volumes.is_empty() {
+        return None;
+    }
     let mut first = None;
     for list in LISTS {
         let count = patch
@@ -102,40 +123,33 @@ pub(super) fn strip(patch: &mut Patch, status: &mut Status) -> Option<Given> {
             let Some(container) = patch.get(&["spec", list, &place]).cloned() else {
                 continue;
             };
-            let name = text(&container, "name").to_owned();
+            let name = text(&container, "name");
             if name == pod::SIDECAR {
                 continue;
             }
-            let Some(given) = given(&patch.object, &container) else {
+            let Some(given) = given(&volumes, &container) else {
                 continue;
             };
-            let below = |value: &str| {
-                given.mounts.iter().any(|m| {
-                    !text(m, "mountPath").is_empty() && value.starts_with(text(m, "mountPath"))
-                })
-            };
-            let env = |item: &Value| below(text(item, "value"));
-            let mount = |item: &Value| given.mounts.contains(item);
-            // From the end, so that indices stay what they are.
+            let below = Roots::new(given.mounts.iter().map(|m| text(m, "mountPath")));
+            let env = |item: &Value| below.has(text(item, "value"));
+            let mount = |item: &Value| volumes.contains(text(item, "name"));
             for (key, goes) in [
                 ("volumeMounts", &mount as &dyn Fn(&Value) -> bool),
                 ("env", &env),
             ] {
-                for (index, item) in items(&container, key)
-                    .iter()
-                    .enumerate()
-                    .rev()
-                    .filter(|(_, item)| goes(item))
-                {
-                    patch.remove(&["spec", list, &place, key, &index.to_string()]);
-                    status.items.push(Item {
-                        container: name.clone(),
-                        list: key.into(),
-                        index,
-                        done: Done::Removed,
-                        was: Some(item.clone()),
-                    });
-                }
+                let all = items(&container, key);
+                let go: Vec<usize> = (0..all.len())
+                    .filter(|i| all.get(*i).is_some_and(goes))
+                    .collect();
+                patch.remove_all(&["spec", list, &place, key], &go);
+                // As they are taken out: from the end, so that indices stay what they are.
+                status.items.extend(go.iter().rev().map(|index| Item {
+                    container: name.to_owned(),
+                    list: key.into(),
+                    index: *index,
+                    done: Done::Removed,
+                    was: all.get(*index).cloned(),
+                }));
             }
             first.get_or_insert(given);
         }
@@ -148,22 +162,19 @@ pub(super) fn skip(patch: &mut Patch, status: &mut Status, skip: impl Fn(&Contai
     let now = patch
         .get(&["metadata", "annotations", SKIP])
         .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let containers: Vec<(String, bool)> = pod::containers(&patch.object)
-        .map(|c| (c.name.to_owned(), skip(&c)))
+        .unwrap_or_default();
+    let mut wanted: Vec<&str> = Vec::new();
+    let mut named: HashSet<&str> = HashSet::new();
+    let kept: HashSet<&str> = pod::containers(&patch.object)
+        .filter(|c| !skip(c))
+        .map(|c| c.name)
         .collect();
-    let kept = |name: &str| !containers.iter().any(|(n, skip)| n == name && !skip);
-    let mut names: Vec<&str> = now
-        .split(';')
-        .map(str::trim)
-        .filter(|n| !n.is_empty() && kept(n))
-        .collect();
-    for (name, skip) in &containers {
-        if *skip && !names.contains(&name.as_str()) {
-            names.push(name);
+    let containers = pod::containers(&patch.object).filter(&skip).map(|c| c.name);
+    for name in now.split(';').map(str::trim).chain(containers) {
+        if !name.is_empty() && !kept.contains(name) && named.insert(name) {
+            wanted.push(name);
         }
     }
-    let wanted = names.join(";");
+    let wanted = wanted.join(";");
     status.annotate(patch, SKIP, &wanted);
 }

@@ -9,9 +9,13 @@ use super::{
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-const TOKEN_DIR: &str = "/var/run/secrets/token-sidecar";
+/// Where our own token is mounted.
+pub(super) const TOKEN_DIR: &str = "/var/run/secrets/token-sidecar";
 const TOKEN_FILE: &str = "token";
-const CONFIG_DIR: &str = "/etc/token-sidecar";
+/// Where a profile's ConfigMap is mounted.
+pub(super) const CONFIG_DIR: &str = "/etc/token-sidecar";
+/// Where the program is in its image.
+pub(super) const PROGRAM_DIR: &str = "/usr/local/bin";
 /// Where `admin` listens: the kubelet probes from outside of the pod.
 const ADMIN_HOST: &str = "0.0.0.0";
 

@@ -1,20 +1,28 @@
 //! The patch function: a pod (or a pod template) and a profile -> the pod with the sidecar, or the reasons why not. Pure.
 //!
-//! Nothing is half done: every hindrance is found before the first change. A pod that has the sidecar already stays as it is, but for what
-//! another webhook has put into it since: the token is taken out of the workload's containers again.
+//! Nothing is half done: every hindrance is found before the first change. Of a pod that has the sidecar already it is taken out and put in anew,
+//! by the profile of the moment and under the same rules; mostly nothing has changed then. What another webhook has put into the pod since is seen:
+//! the token is taken out of the workload's containers again.
 
 use super::{
-    aks::{self, Given},
+    again::Earlier,
+    aks,
+    bounds::too_large,
     container,
+    hindrances::hindrances,
     patch::{Patch, items, text},
     pod::{self, SIDECAR},
+    problems::Problems,
     profile::{DEFAULT, Profile, Profiles, SidecarConfig, TokenSource},
-    resources, rewrite,
-    status::{Done, Item, Status},
-    wish::{INJECTED, STATUS, Wish, shown},
+    resources,
+    rewrite::{self, Change},
+    settled,
+    status::{Done, Item, MAX_TEXT, Status},
+    warnings::warn,
+    wish::{INJECTED, STATUS, Wish},
 };
 use serde_json::{Value, json};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// Checks a sidecar's configuration (JSON), given the variables that it may count on. The error is for people.
 pub type Check = dyn Fn(&str, &[(&'static str, String)]) -> Result<(), String> + Send + Sync;
@@ -83,7 +91,10 @@ impl std::error::Error for Refusal {}
 /// # Errors
 /// Every reason against it.
 pub fn inject(pod: &Value, request: &Request<'_>) -> Result<Injection, Refusal> {
-    let mut problems = Vec::new();
+    if let Some(problem) = too_large(pod) {
+        return Err(Refusal(vec![problem]));
+    }
+    let mut problems = Problems::default();
     pod::misshapen(pod, &mut problems);
     refuse(&mut problems)?;
     let wish = Wish::read(pod.get("metadata").unwrap_or(&Value::Null), &mut problems);
@@ -96,17 +107,27 @@ pub fn inject(pod: &Value, request: &Request<'_>) -> Result<Injection, Refusal> 
     if !wish.inject.unwrap_or(request.asked) {
         return Ok(injection);
     }
+    let mut earlier = Earlier::default();
     if let Some(status) = injection.patch.get(&["metadata", "annotations", STATUS]) {
         let status = status.as_str().unwrap_or_default().to_owned();
-        keep(&mut injection.patch, &status).map_err(|e| Refusal(vec![e]))?;
-    } else {
-        let profile = settle(&wish, request, &mut problems);
-        refuse(&mut problems)?;
-        if let Some((name, profile)) = profile {
-            add(&mut injection, &name, &profile, request, &mut problems);
-            refuse(&mut problems)?;
-        }
+        earlier = Earlier::take(&mut injection.patch, &status).map_err(|e| Refusal(vec![e]))?;
     }
+    let profile = settle(&wish, request, &mut problems);
+    refuse(&mut problems)?;
+    if let Some((name, profile)) = profile {
+        let mut warnings = Problems::default();
+        add(
+            &mut injection.patch,
+            (&name, &profile),
+            request,
+            earlier,
+            &mut problems,
+            &mut warnings,
+        );
+        injection.warnings = warnings.into_lines();
+        refuse(&mut problems)?;
+    }
+    injection.patch.or_nothing(pod);
     injection.outcome = if injection.patch.is_empty() {
         Outcome::Unchanged
     } else {
@@ -115,11 +136,11 @@ pub fn inject(pod: &Value, request: &Request<'_>) -> Result<Injection, Refusal> 
     Ok(injection)
 }
 
-fn refuse(problems: &mut Vec<String>) -> Result<(), Refusal> {
+fn refuse(problems: &mut Problems) -> Result<(), Refusal> {
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(Refusal(std::mem::take(problems)))
+        Err(Refusal(std::mem::take(problems).into_lines()))
     }
 }
 
@@ -127,7 +148,7 @@ fn refuse(problems: &mut Vec<String>) -> Result<(), Refusal> {
 fn settle(
     wish: &Wish,
     request: &Request<'_>,
-    problems: &mut Vec<String>,
+    problems: &mut Problems,
 ) -> Option<(String, Profile)> {
     let name = wish
         .profile
@@ -185,32 +206,30 @@ fn settle(
 }
 
 fn add(
-    injection: &mut Injection,
-    name: &str,
-    profile: &Profile,
+    patch: &mut Patch,
+    (name, profile): (&str, &Profile),
     request: &Request<'_>,
-    problems: &mut Vec<String>,
+    mut earlier: Earlier,
+    problems: &mut Problems,
+    warnings: &mut Problems,
 ) {
-    let Injection {
-        patch, warnings, ..
-    } = injection;
     let own = container::own_ports(profile);
     let plan = rewrite::plan(&patch.object, profile, &own, problems, warnings);
-    let mut ports: Vec<(u16, String)> = vec![(profile.admin_port, "admin port".into())];
-    ports.extend(own.iter().map(|p| (*p, "listener".to_owned())));
-    ports.extend(
-        plan.routes
-            .iter()
-            .map(|r| (r.port, format!("listener of {}", r.name))),
-    );
-    if matches!(profile.config, SidecarConfig::ConfigMap { .. }) {
-        ports.push((profile.port, "listener".into()));
+    let mut ports: BTreeMap<u16, String> = [(profile.admin_port, "admin port".into())].into();
+    let listener = |port: u16| (port, "listener".to_owned());
+    let of_routes = plan
+        .routes
+        .iter()
+        .map(|r| (r.port, format!("listener of {}", r.name)));
+    let of_map = matches!(profile.config, SidecarConfig::ConfigMap { .. }).then_some(profile.port);
+    let own = own.iter().copied().chain(of_map).map(listener);
+    for (port, what) in own.chain(of_routes) {
+        ports.entry(port).or_insert(what);
     }
-    pod::hindrances(&patch.object, profile, &ports, problems);
+    hindrances(&patch.object, profile, &ports, problems);
     if request.job && !profile.native {
         problems.push(
-            "a Job whose sidecar is an ordinary container never ends; leave out `native: false` (Kubernetes 1.29 or newer), or leave the sidecar out"
-                .into(),
+            "a Job whose sidecar is an ordinary container never ends; leave out `native: false` (Kubernetes 1.29 or newer), or leave the sidecar out",
         );
     }
     let configuration = container::configuration(profile, &plan.routes);
@@ -231,40 +250,10 @@ fn add(
     }
     warn(&patch.object, profile, request, warnings);
 
-    let mut status = Status::new(name);
+    let mut status = earlier.status(name);
     let given = aks::strip(patch, &mut status);
     for change in plan.changes {
-        let place = change.container.to_string();
-        let env = ["spec", change.list, &place, "env"];
-        // Stripping may have moved it.
-        let index = change
-            .index
-            .and_then(|_| last_named(patch.get(&env), text(&change.entry, "name")));
-        let (index, done, was) = match index {
-            Some(index) => {
-                let at = index.to_string();
-                let path = [&env[..], &[at.as_str()]].concat();
-                let was = patch.get(&path).cloned();
-                patch.replace(&path, change.entry);
-                (index, Done::Replaced, was)
-            }
-            None => {
-                status.ensure(patch, &env, &format!("{}/env", change.name), json!([]));
-                let index = patch
-                    .get(&env)
-                    .and_then(Value::as_array)
-                    .map_or(0, Vec::len);
-                patch.add(&[&env[..], &["-"]].concat(), change.entry);
-                (index, Done::Added, None)
-            }
-        };
-        status.items.push(Item {
-            container: change.name,
-            list: "env".into(),
-            index,
-            done,
-            was,
-        });
+        rewrite(patch, &mut status, change, &earlier);
     }
     let sidecar = container::sidecar(
         profile,
@@ -272,22 +261,18 @@ fn add(
         configuration.as_ref(),
         given.as_ref(),
     );
-    if profile.native {
-        // First, so that the init containers can use it too.
-        status.ensure(
-            patch,
-            &["spec", "initContainers"],
-            "spec/initContainers",
-            json!([]),
-        );
-        patch.add(&["spec", "initContainers", "0"], sidecar);
-    } else {
-        // Last: the first container is what `kubectl logs` and `exec` mean.
-        patch.add(&["spec", "containers", "-"], sidecar);
-    }
+    put(patch, &mut status, profile, sidecar, &earlier, warnings);
     for (volume, value) in container::volumes(profile) {
         status.ensure(patch, &["spec", "volumes"], "spec/volumes", json!([]));
-        patch.add(&["spec", "volumes", "-"], value);
+        let end = patch
+            .get(&["spec", "volumes"])
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len);
+        let (place, value) = match earlier.volumes.get(volume) {
+            Some((place, was)) => (*place.min(&end), settled::volume(&value, was)),
+            None => (end, value),
+        };
+        patch.add(&["spec", "volumes", &place.to_string()], value);
         status.volumes.push(volume.to_owned());
     }
     status.label(patch, INJECTED, "true");
@@ -298,6 +283,91 @@ fn add(
         given.is_some(),
     );
     status.write(patch);
+    if status.text().len() > MAX_TEXT {
+        problems.push("what injection must remember of this pod is larger than annotations may be (256 KiB); make the variables smaller that AKS' webhook's token is mounted for");
+    }
+}
+
+/// Sets a variable of the workload to the sidecar's address.
+fn rewrite(patch: &mut Patch, status: &mut Status, change: Change, earlier: &Earlier) {
+    let place = change.container.to_string();
+    let env = ["spec", change.list, &place, "env"];
+    let name = text(&change.entry, "name").to_owned();
+    // Stripping may have moved it.
+    let index = change
+        .index
+        .and_then(|_| last_named(patch.get(&env), &name));
+    let (index, done, was) = match index {
+        Some(index) => {
+            let at = index.to_string();
+            let path = [&env[..], &[at.as_str()]].concat();
+            let was = patch.get(&path).cloned();
+            patch.replace(&path, change.entry);
+            (index, Done::Replaced, was)
+        }
+        None => {
+            status.ensure(patch, &env, &format!("{}/env", change.name), json!([]));
+            let end = patch
+                .get(&env)
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
+            let index = earlier.added(&change.name, &name, end);
+            patch.add(
+                &[&env[..], &[index.to_string().as_str()]].concat(),
+                change.entry,
+            );
+            (index, Done::Added, Some(json!({ "name": name })))
+        }
+    };
+    status.items.push(Item {
+        container: change.name,
+        list: "env".into(),
+        index,
+        done,
+        was,
+    });
+}
+
+/// Puts the sidecar's container into its place.
+fn put(
+    patch: &mut Patch,
+    status: &mut Status,
+    profile: &Profile,
+    fresh: Value,
+    earlier: &Earlier,
+    warnings: &mut Problems,
+) {
+    let (list, first) = if profile.native {
+        // First, so that the init containers can use it too.
+        ("initContainers", true)
+    } else {
+        // Last: the first container is what `kubectl logs` and `exec` mean.
+        ("containers", false)
+    };
+    let (place, sidecar) = match &earlier.sidecar {
+        None => (None, fresh),
+        Some((was_in, place, was)) => {
+            let aks = profile.token == TokenSource::Aks;
+            let sidecar = settled::container(&fresh, was, &patch.object, aks);
+            let changed = settled::changed(&sidecar, was);
+            if !changed.is_empty() {
+                warnings.push(format!(
+                    "the container {SIDECAR} was not as profile {} makes it ({}) and is put in anew; whoever changes it must leave it alone",
+                    status.profile,
+                    changed.join(", ")
+                ));
+            }
+            (Some(*place).filter(|_| *was_in == list), sidecar)
+        }
+    };
+    let path = ["spec", list];
+    status.ensure(patch, &path, &format!("spec/{list}"), json!([]));
+    let end = patch
+        .get(&path)
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
+    let place = place.unwrap_or(if first { 0 } else { end }).min(end);
+    patch.add(&["spec", list, &place.to_string()], sidecar);
 }
 
 /// The place of the last variable of this name.
@@ -331,73 +401,4 @@ fn nothing_to_do(name: &str, profile: &Profile) -> String {
     format!(
         "the sidecar would have nothing to do: {unset}, and there are no routes; set the variable in the pod (`env`, not `envFrom`), or add routes to the profile or the annotation token-sidecar.io/routes"
     )
-}
-
-fn warn(pod: &Value, profile: &Profile, request: &Request<'_>, warnings: &mut Vec<String>) {
-    let ends = pod
-        .pointer("/spec/restartPolicy")
-        .and_then(Value::as_str)
-        .is_some_and(|p| p != "Always");
-    if ends && !profile.native && !request.job {
-        warnings
-            .push("the pod will not end by itself: its sidecar is an ordinary container".into());
-    }
-    for container in pod::containers(pod) {
-        if container
-            .value
-            .pointer("/securityContext/privileged")
-            .and_then(Value::as_bool)
-            == Some(true)
-        {
-            warnings.push(format!(
-                "container {} is privileged, and may reach the sidecar's token through the node",
-                shown(container.name)
-            ));
-        }
-    }
-}
-
-/// A pod that has the sidecar already.
-fn keep(patch: &mut Patch, status: &str) -> Result<(), String> {
-    let mut status = Status::parse(status)?;
-    let Some(sidecar) = pod::sidecar(&patch.object) else {
-        return Err(format!(
-            "the annotation {STATUS} says that the sidecar is there, but no container is named {SIDECAR}; take the annotation out"
-        ));
-    };
-    let own = items(sidecar.value, "volumeMounts")
-        .iter()
-        .any(|m| text(m, "name") == pod::TOKEN_VOLUME);
-    let (list, place) = (sidecar.list, sidecar.index.to_string());
-    let had = aks::given(&patch.object, sidecar.value).is_some();
-    let before = status.clone();
-    let given = aks::strip(patch, &mut status);
-    if let Some(given) = &given
-        && !own
-        && !had
-    {
-        hand_over(patch, &["spec", list, &place], given);
-    }
-    leave_alone(patch, &mut status, !own, given.is_some());
-    if status != before {
-        status.write(patch);
-    }
-    Ok(())
-}
-
-/// Gives the sidecar what the workload had. Taking the sidecar out takes it along.
-fn hand_over(patch: &mut Patch, sidecar: &[&str], given: &Given) {
-    for (list, new) in [("env", &given.env), ("volumeMounts", &given.mounts)] {
-        let path = [sidecar, &[list]].concat();
-        patch.ensure(&path, json!([]));
-        for item in new {
-            let there = patch
-                .get(&path)
-                .and_then(Value::as_array)
-                .is_some_and(|all| all.iter().any(|e| text(e, "name") == text(item, "name")));
-            if !there {
-                patch.add(&[&path[..], &["-"]].concat(), item.clone());
-            }
-        }
-    }
 }

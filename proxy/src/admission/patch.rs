@@ -85,6 +85,30 @@ impl Patch {
         }
     }
 
+    /// Removes items of a list, given their indices in ascending order; the operations say so from the end. In one pass, however many there are.
+    pub(super) fn remove_all(&mut self, list: Path<'_>, indices: &[usize]) {
+        let Some(Value::Array(items)) = self.get_mut(list) else {
+            return;
+        };
+        let (mut at, mut next) = (0, indices.iter().copied().peekable());
+        let mut removed = Vec::with_capacity(indices.len());
+        items.retain(|_| {
+            let goes = next.next_if_eq(&at).is_some();
+            if goes {
+                removed.push(at);
+            }
+            at += 1;
+            !goes
+        });
+        let path = pointer(list);
+        self.operations.extend(
+            removed
+                .iter()
+                .rev()
+                .map(|index| json!({ "op": "remove", "path": format!("{path}/{index}") })),
+        );
+    }
+
     /// Puts an empty map or list where nothing (or `null`) is. Says what was there: `None`, when there is something.
     pub(super) fn ensure(&mut self, path: Path<'_>, empty: Value) -> Option<Value> {
         let was = match self.get(path) {
@@ -104,6 +128,13 @@ impl Patch {
     /// Whether nothing was changed.
     pub(super) fn is_empty(&self) -> bool {
         self.operations.is_empty()
+    }
+
+    /// Forgets the steps when they have led back to where they began.
+    pub(super) fn or_nothing(&mut self, before: &Value) {
+        if self.object == *before {
+            self.operations.clear();
+        }
     }
 
     fn get_mut(&mut self, path: Path<'_>) -> Option<&mut Value> {
@@ -163,6 +194,16 @@ mod tests {
         patch.remove(&["nothing"]);
         assert_eq!(patch.ensure(&["m"], json!({})), Some(json!("absent")));
         assert_eq!(patch.ensure(&["m"], json!({})), None);
+        let mut many = Patch::new(json!({"l": ["a", "b", "c", "d"]}));
+        many.remove_all(&["l"], &[0, 2, 9]);
+        assert_eq!(many.object, json!({"l": ["b", "d"]}));
+        assert_eq!(
+            many.into_operations(),
+            [
+                json!({"op": "remove", "path": "/l/2"}),
+                json!({"op": "remove", "path": "/l/0"}),
+            ]
+        );
         assert_eq!(
             patch.object,
             json!({"a": {"x/y~z": 2}, "l": [0, 2, 3], "m": {}})

@@ -26,7 +26,10 @@ pub fn remove(pod: &Value) -> Result<Option<Value>, String> {
         patch.remove(&["spec", list, &place]);
     }
     let volumes = patch.get(&["spec", "volumes"]).and_then(Value::as_array);
-    let ours = |v: &Value| status.volumes.iter().any(|name| name == text(v, "name"));
+    let ours = |v: &Value| {
+        let name = text(v, "name");
+        pod::is_ours(name) && status.volumes.iter().any(|said| said == name)
+    };
     let places: Vec<usize> = volumes
         .into_iter()
         .flatten()
@@ -34,11 +37,10 @@ pub fn remove(pod: &Value) -> Result<Option<Value>, String> {
         .filter(|(_, v)| ours(v))
         .map(|(i, _)| i)
         .collect();
-    for place in places.iter().rev() {
-        patch.remove(&["spec", "volumes", &place.to_string()]);
-    }
+    patch.remove_all(&["spec", "volumes"], &places);
     for item in status.items.iter().rev() {
-        take_back(&mut patch, item);
+        // What is not there any more is as it was.
+        let _: Option<usize> = take_back(&mut patch, item);
     }
     patch.remove(&["metadata", "annotations", STATUS]);
     for (map, remembered) in [
@@ -83,16 +85,45 @@ fn place(pod: &Value, name: &str) -> Option<(&'static str, usize)> {
         .map(|c| (c.list, c.index))
 }
 
-fn take_back(patch: &mut Patch, item: &Item) {
-    let Some((list, index)) = place(&patch.object, &item.container) else {
-        return;
-    };
-    let (container, at) = (index.to_string(), item.index.to_string());
-    let path = ["spec", list, &container, &item.list, &at];
-    let was = item.was.clone().unwrap_or_default();
+/// Takes back what was done to an item of a container's list. It is looked for where it was put, and then by its name, for others may have put
+/// something in before it; what others have changed since is theirs and stays. Gives the place where it was found.
+pub(super) fn take_back(patch: &mut Patch, item: &Item) -> Option<usize> {
+    let (list, index) = place(&patch.object, &item.container)?;
+    let container = index.to_string();
+    let list = ["spec", list, &container, &item.list];
+    let all = patch.get(&list)?.as_array()?;
+    let was = item.was.as_ref();
     match item.done {
-        Done::Removed => patch.add(&path, was),
-        Done::Added => patch.remove(&path),
-        Done::Replaced => patch.replace(&path, was),
+        Done::Removed => {
+            let was = was.filter(|was| !all.contains(was))?.clone();
+            let at = item.index.min(all.len());
+            patch.add(&[&list[..], &[&at.to_string()]].concat(), was);
+            Some(at)
+        }
+        Done::Added | Done::Replaced => {
+            let name = was.map(|was| text(was, "name"));
+            let ours = |i: &usize| {
+                all.get(*i).is_some_and(|entry| {
+                    is_ours(text(entry, "value"))
+                        && name.is_none_or(|name| text(entry, "name") == name)
+                })
+            };
+            let by_name = || (0..all.len()).rev().find(ours).filter(|_| name.is_some());
+            let at = Some(item.index).filter(ours).or_else(by_name)?;
+            let path = at.to_string();
+            let path = [&list[..], &[path.as_str()]].concat();
+            match (item.done, was) {
+                (Done::Replaced, Some(was)) => patch.replace(&path, was.clone()),
+                (Done::Replaced, None) => return None,
+                _ => patch.remove(&path),
+            }
+            Some(at)
+        }
     }
+}
+
+/// Whether a value is the address of a listener of the sidecar's.
+fn is_ours(value: &str) -> bool {
+    let port = value.strip_prefix("http://127.0.0.1:");
+    port.is_some_and(|p| p.strip_suffix('/').unwrap_or(p).parse::<u16>().is_ok())
 }

@@ -3,6 +3,7 @@
 use super::{
     patch::{items, text},
     pod::{self, Container, SIDECAR},
+    problems::Problems,
     profile::{Profile, Rewrite, RewriteCredential},
     wish::shown,
 };
@@ -53,8 +54,8 @@ pub(super) fn plan(
     pod: &Value,
     profile: &Profile,
     taken: &BTreeSet<u16>,
-    problems: &mut Vec<String>,
-    warnings: &mut Vec<String>,
+    problems: &mut Problems,
+    warnings: &mut Problems,
 ) -> Plan {
     let mut planner = Planner {
         profile,

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 /// The only version there is so far.
 const VERSION: u8 = 1;
+/// The API server takes no pod with more in its annotations, all together.
+pub(super) const MAX_TEXT: usize = 256 << 10;
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,7 +42,7 @@ pub(super) struct Item {
     pub(super) list: String,
     pub(super) index: usize,
     pub(super) done: Done,
-    /// What was there.
+    /// What was there; of what was added, its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) was: Option<Value>,
 }
@@ -73,6 +75,12 @@ impl Status {
     /// # Errors
     /// When this version did not write it; the text says what to do.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_TEXT {
+            return Err(format!(
+                "the annotation {} is larger than annotations may be; take it out, and the sidecar with it",
+                super::wish::STATUS
+            ));
+        }
         let status: Self = serde_json::from_str(text).map_err(|e| {
             format!(
                 "the annotation {} is not readable ({e}); take it out, and the sidecar with it",
@@ -87,6 +95,14 @@ impl Status {
                 super::wish::STATUS,
                 status.version
             ))
+        }
+    }
+
+    /// The same, by another profile.
+    pub(super) fn by(self, profile: &str) -> Self {
+        Self {
+            profile: profile.to_owned(),
+            ..self
         }
     }
 

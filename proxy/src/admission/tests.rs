@@ -7,6 +7,8 @@ use super::{
 };
 use serde_json::{Map, Value, json};
 
+mod again;
+mod hindrances;
 mod identity;
 mod refusals;
 

@@ -1,7 +1,7 @@
 //! What a pod asks for: the label and annotations `token-sidecar.io/…`. Every one that is not known, or whose value is not right, is a problem:
 //! a slip must not mean "as if it were not there".
 
-use super::{patch::entries, resources, yaml};
+use super::{patch::entries, problems::Problems, resources, yaml};
 use serde_json::{Map, Value};
 use sidecar_runtime::suggest;
 
@@ -60,7 +60,7 @@ pub(super) struct Wish {
 
 impl Wish {
     /// Reads a pod's (or pod template's) `metadata`. What is wrong goes into `problems`.
-    pub(super) fn read(metadata: &Value, problems: &mut Vec<String>) -> Self {
+    pub(super) fn read(metadata: &Value, problems: &mut Problems) -> Self {
         let mut wish = Self::default();
         let nothing = Map::new();
         for (key, value) in entries(metadata, "labels").unwrap_or(&nothing) {
@@ -102,7 +102,7 @@ impl Wish {
     }
 
     /// A "no" wins over a "yes".
-    fn asked(&mut self, place: &str, value: &Value, problems: &mut Vec<String>) {
+    fn asked(&mut self, place: &str, value: &Value, problems: &mut Problems) {
         match value.as_str() {
             Some("true") => self.inject = Some(self.inject.unwrap_or(true)),
             Some("false") => self.inject = Some(false),
@@ -185,12 +185,12 @@ mod tests {
     use serde_json::json;
 
     fn read(metadata: &Value) -> Result<Wish, Vec<String>> {
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         let wish = Wish::read(metadata, &mut problems);
         if problems.is_empty() {
             Ok(wish)
         } else {
-            Err(problems)
+            Err(problems.into_lines())
         }
     }
 
