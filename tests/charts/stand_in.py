@@ -76,7 +76,14 @@ def az(words: list[str]) -> None:
 
 
 def help_of(program: str, *command: str) -> str:
-    """The help of a command of the real program, with the options that all commands have."""
+    """The help of a command of the real program, with the options that all commands have; asked once for all runs of a test."""
+    kept = pathlib.Path(os.environ["STAND_IN_HELP"], re.sub(r"\W", "_", " ".join([program, *command])))
+    if not kept.exists():
+        kept.write_text(asked_for_help(program, *command), encoding="utf-8")
+    return kept.read_text(encoding="utf-8")
+
+
+def asked_for_help(program: str, *command: str) -> str:
     own = subprocess.run([program, *command, "--help"], capture_output=True, text=True, check=False)
     if own.returncode != 0:
         refuse(own.stderr)

@@ -50,6 +50,9 @@ def section(title: str) -> str:
     return "\n".join(blocks(found[0], "sh"))
 
 
+HELP = tempfile.TemporaryDirectory(prefix="guide-help-")
+
+
 class Run:
     """A run of commands in a folder of its own; what the stand-ins were told is in `calls`, what Helm would install in `installed`."""
 
@@ -70,6 +73,7 @@ class Run:
                 "HOME": folder,
                 "GIT_DIR": subprocess.run(["git", "rev-parse", "--absolute-git-dir"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip(),
                 "STAND_IN_LOG": str(log),
+                "STAND_IN_HELP": HELP.name,
                 "STAND_IN_HELM": helm,
                 "STAND_IN_KUBECTL": str(pathlib.Path(HELMS["helm 4"]).parents[1] / "kubectl" / "kubectl"),
             }
