@@ -1,4 +1,5 @@
-//! A hardened HTTP/1.1 server loop for the small servers (admin port, MCP server); the request flow has its own.
+//! A hardened HTTP/1.1 server loop for the small servers (admin port, MCP server), and its two halves for one that puts TLS in between (the webhook);
+//! the request flow has its own.
 //!
 //! Bounded connections, bounded headers, limits on the time to send them and to leave an answer unread, and an end when the drain begins.
 
@@ -7,13 +8,18 @@ use std::{error::Error, sync::Arc, time::Duration};
 use http::{Request, Response};
 use hyper::{
     body::{Body, Incoming},
+    rt::{Read, Write},
     server::conn::http1,
     service::Service,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 
-use crate::{listener::AsyncListener, shutdown::DrainWatch, spawn};
+use crate::{
+    listener::{AsyncListener, PeerAddr, Stream},
+    shutdown::DrainWatch,
+    spawn,
+};
 
 mod patience;
 use patience::Patience;
@@ -39,10 +45,10 @@ pub struct ServeOptions {
 ///
 /// Each connection holds a guard of `watch` until it ends: it finishes the request at hand and closes.
 pub async fn serve_http1<S, B>(
-    mut listener: AsyncListener,
+    listener: AsyncListener,
     options: ServeOptions,
     service: S,
-    mut watch: DrainWatch,
+    watch: DrainWatch,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
@@ -59,7 +65,28 @@ pub async fn serve_http1<S, B>(
         // The buffer's size alone lets larger headers through when they arrive in few reads.
         .max_header_size(options.max_buffer)
         .max_headers(options.max_headers);
-    let permits = Arc::new(Semaphore::new(options.max_connections));
+    let bounds = (options.name, options.max_connections);
+    accept_until_drain(listener, bounds, watch, |stream, peer, watch| {
+        let stream = Patience::new(stream, options.write_timeout);
+        let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
+        finish_on_drain(connection, peer, watch)
+    })
+    .await;
+}
+
+/// Accepts connections until the drain begins; then closes the listener and returns.
+///
+/// `connection` serves one of them, in a task of the given name; at most so many are served at once, and more wait in the accept queue. Each holds a
+/// guard of `watch` until it ends, and should end soon once the drain has begun.
+pub async fn accept_until_drain<F>(
+    mut listener: AsyncListener,
+    (name, max_connections): (&'static str, usize),
+    mut watch: DrainWatch,
+    connection: impl Fn(Stream, PeerAddr, DrainWatch) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(max_connections));
     loop {
         // The permit comes first: a connection that cannot be served stays in the accept queue.
         let next = async {
@@ -71,23 +98,37 @@ pub async fn serve_http1<S, B>(
             () = watch.draining() => return,
             next = next => next,
         };
-        let stream = Patience::new(stream, options.write_timeout);
-        let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
-        let (guard, mut watch) = (watch.guard(), watch.clone());
-        drop(spawn(options.name, async move {
-            let _held = (permit, guard);
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = watch.draining() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, %error, "connection ended early");
-            }
+        let held = (permit, watch.guard());
+        let connection = connection(stream, peer, watch.clone());
+        drop(spawn(name, async move {
+            let _held = held;
+            connection.await;
         }));
+    }
+}
+
+/// Drives a connection to its end. When the drain begins, it finishes the request at hand and closes.
+pub async fn finish_on_drain<I, S, B>(
+    connection: http1::Connection<I, S>,
+    peer: PeerAddr,
+    mut watch: DrainWatch,
+) where
+    I: Read + Write + Unpin,
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = watch.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended early");
     }
 }
 

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use sidecar_runtime::{
     listener::{AsyncListener, PeerAddr, Stream},
+    serve::{accept_until_drain, finish_on_drain},
     shutdown::DrainWatch,
 };
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -184,34 +185,17 @@ impl Webhook {
 /// Accepts connections and serves them until the drain begins; then closes the listener and returns. Each connection holds a guard of `watch`: it
 /// finishes the review at hand and closes.
 pub async fn serve(
-    mut listener: AsyncListener,
+    listener: AsyncListener,
     tls: Arc<ServerConfig>,
     webhook: Arc<Webhook>,
-    mut watch: DrainWatch,
+    watch: DrainWatch,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let next = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, (stream, peer)) = tokio::select! {
-            biased;
-            () = watch.draining() => return,
-            next = next => next,
-        };
-        let (acceptor, webhook, guard, watch) = (
-            acceptor.clone(),
-            Arc::clone(&webhook),
-            watch.guard(),
-            watch.clone(),
-        );
-        drop(sidecar_runtime::spawn("webhook connection", async move {
-            let _held = (permit, guard);
-            connection(stream, peer, acceptor, webhook, watch).await;
-        }));
-    }
+    let bounds = ("webhook connection", MAX_CONNECTIONS);
+    accept_until_drain(listener, bounds, watch, |stream, peer, watch| {
+        connection(stream, peer, acceptor.clone(), Arc::clone(&webhook), watch)
+    })
+    .await;
 }
 
 async fn connection(
@@ -243,17 +227,7 @@ async fn connection(
         .max_buf_size(64 << 10)
         .max_headers(64)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = watch.draining() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "connection ended early");
-    }
+    finish_on_drain(connection, peer, watch).await;
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {

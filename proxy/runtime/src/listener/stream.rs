@@ -1,4 +1,4 @@
-//! An accepted connection, TCP or Unix, and who is at its other end.
+//! An open connection, TCP or Unix, and who is at its other end when it was accepted.
 
 use std::{
     fmt, io,
@@ -7,12 +7,14 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(feature = "client")]
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
-/// An accepted connection.
+/// A connection, accepted or opened.
 #[derive(Debug)]
 pub enum Stream {
     /// Over TCP, with `TCP_NODELAY` set.
@@ -61,6 +63,14 @@ impl fmt::Display for PeerAddr {
                 }
             }
         }
+    }
+}
+
+/// One that was opened, as hyper's client wants it: nothing about it is worth telling.
+#[cfg(feature = "client")]
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
     }
 }
 
