@@ -6,6 +6,10 @@ mod admin;
 #[cfg(test)]
 mod callers;
 #[cfg(test)]
+mod callers_lab;
+#[cfg(test)]
+mod callers_tokens;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod credential_free;
@@ -34,7 +38,11 @@ mod identity_google;
 #[cfg(test)]
 mod inbound;
 #[cfg(test)]
+mod inbound_issuers;
+#[cfg(test)]
 mod inbound_lab;
+#[cfg(test)]
+mod inbound_workload;
 #[cfg(test)]
 mod injection;
 #[cfg(test)]
