@@ -3,73 +3,153 @@
 use super::*;
 use crate::{
     listener::{BindOptions, ListenAddr, Listener},
-    shutdown::drain,
+    shutdown::{DrainTrigger, drain},
 };
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::service::service_fn;
-use std::convert::Infallible;
+use std::{convert::Infallible, net::SocketAddr};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
 };
 
 const BOUND: Duration = Duration::from_secs(60);
 /// More than all of the system's buffers between two sockets.
 const LARGE: usize = 64 * 1024 * 1024;
 
-/// The only connection's peer asks and does not read: its place is free again after the time that an answer may stay unread.
-#[tokio::test]
-async fn a_peer_that_does_not_read_loses_its_place() {
-    let options = ServeOptions {
-        name: "connection",
-        max_connections: 1,
-        header_timeout: BOUND,
-        write_timeout: Duration::from_secs(1),
-        max_buffer: 8192,
-        max_headers: 10,
-    };
+const OPTIONS: ServeOptions = ServeOptions {
+    name: "connection",
+    max_connections: 1,
+    header_timeout: BOUND,
+    write_timeout: BOUND,
+    max_buffer: 8192,
+    max_headers: 10,
+};
+
+/// A server that answers with what `answer` makes of a path; its address, the way to end it, and its end.
+fn start<F>(
+    options: ServeOptions,
+    answer: impl Fn(String) -> F + Send + Sync + 'static,
+) -> (SocketAddr, DrainTrigger, JoinHandle<()>)
+where
+    F: Future<Output = Bytes> + Send + 'static,
+{
     let address = ListenAddr::Tcp("127.0.0.1:0".parse().unwrap());
     let listener = Listener::bind(&address, BindOptions::default()).unwrap();
     let ListenAddr::Tcp(address) = listener.local_addr() else {
         panic!()
     };
     let (trigger, watch) = drain();
-    let service = service_fn(|request: Request<Incoming>| async move {
-        let body = match request.uri().path() {
-            "/large" => Bytes::from(vec![b'x'; LARGE]),
-            _ => Bytes::from_static(b"small"),
-        };
-        Ok::<_, Infallible>(Response::new(Full::new(body)))
+    let service = service_fn(move |request: Request<Incoming>| {
+        let body = answer(request.uri().path().to_owned());
+        async move { Ok::<_, Infallible>(Response::new(Full::new(body.await))) }
     });
     let listener = listener.into_tokio().unwrap();
-    drop(spawn(
-        "server",
-        serve_http1(listener, options, Arc::new(service), watch),
-    ));
-    let ask = async |path: &str| {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        stream
+    let served = serve_http1(listener, options, Arc::new(service), watch);
+    (address, trigger, spawn("server", served))
+}
+
+/// A connection with a request on its way.
+async fn ask(address: SocketAddr, path: &str, connection: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Everything until the other end closes.
+async fn rest(mut stream: TcpStream) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let read = timeout(BOUND, stream.read_to_end(&mut answer)).await;
+    read.expect("an end").unwrap();
+    answer
+}
+
+/// The only connection's peer asks and does not read: its place is free again after the time that an answer may stay unread.
+#[tokio::test]
+async fn a_peer_that_does_not_read_loses_its_place() {
+    let options = ServeOptions {
+        write_timeout: Duration::from_secs(1),
+        ..OPTIONS
     };
-    let deaf = ask("/large").await;
-    let mut answer = String::new();
-    let mut second = ask("/small").await;
-    timeout(BOUND, second.read_to_string(&mut answer))
-        .await
-        .expect("the place is free again")
-        .unwrap();
-    assert!(answer.ends_with("small"), "{answer}");
+    let (address, _trigger, _served) = start(options, async |path| match &*path {
+        "/large" => Bytes::from(vec![b'x'; LARGE]),
+        _ => Bytes::from_static(b"small"),
+    });
+    let deaf = ask(address, "/large", "close").await;
+    let answer = rest(ask(address, "/small", "close").await).await;
+    assert!(answer.ends_with(b"small"), "the place is free again");
     drop(deaf);
     // Who reads gets all of it, however large.
-    let mut answer = Vec::new();
-    let mut reader = ask("/large").await;
-    timeout(BOUND, reader.read_to_end(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = rest(ask(address, "/large", "close").await).await;
     assert!(answer.len() > LARGE);
-    drop(trigger);
+}
+
+/// A service that says when a request has reached it, and answers when it is let go.
+struct Held {
+    reached: mpsc::UnboundedReceiver<()>,
+    gate: Arc<Semaphore>,
+}
+
+fn held(options: ServeOptions) -> (Held, SocketAddr, DrainTrigger, JoinHandle<()>) {
+    let (reach, reached) = mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Held {
+        reached,
+        gate: Arc::clone(&gate),
+    };
+    let (address, trigger, served) = start(options, move |_| {
+        let (reach, gate) = (reach.clone(), Arc::clone(&gate));
+        async move {
+            reach.send(()).unwrap();
+            gate.acquire().await.unwrap().forget();
+            Bytes::from_static(b"done")
+        }
+    });
+    (held, address, trigger, served)
+}
+
+/// The clock is paused: it moves only when nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn one_connection_too_many_waits_for_its_turn() {
+    let (mut held, address, _trigger, _served) = held(OPTIONS);
+    let first = ask(address, "/", "close").await;
+    let second = ask(address, "/", "close").await;
+    sleep(BOUND / 2).await;
+    assert!(held.reached.try_recv().is_ok());
+    assert!(held.reached.try_recv().is_err(), "the second is served too");
+    held.gate.add_permits(2);
+    for answer in [rest(first).await, rest(second).await] {
+        assert!(answer.ends_with(b"done"));
+    }
+}
+
+/// Clients that would keep their connections do not hold up the end; a request at hand is answered.
+#[tokio::test(start_paused = true)]
+async fn the_drain_lets_requests_finish_and_closes_what_is_idle() {
+    let (mut held, address, trigger, served) = held(ServeOptions {
+        max_connections: 2,
+        header_timeout: 10 * BOUND,
+        ..OPTIONS
+    });
+    let mut idle = ask(address, "/", "keep-alive").await;
+    held.reached.recv().await.unwrap();
+    held.gate.add_permits(1);
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"done") {
+        assert_ne!(idle.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    let at_hand = ask(address, "/", "keep-alive").await;
+    held.reached.recv().await.unwrap();
+    let draining = trigger.drain();
+    timeout(BOUND, served).await.expect("an end").unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+    assert!(rest(idle).await.is_empty());
+    held.gate.add_permits(1);
+    assert!(rest(at_hand).await.ends_with(b"done"));
+    timeout(BOUND, draining.drained()).await.expect("an end");
 }
