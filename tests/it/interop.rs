@@ -1,130 +1,20 @@
 //! Parts that this project did not write, against the real processes: MCP servers in Python and TypeScript that know a base URL and nothing of tokens,
-//! the official clients of both languages, the official conformance suites, gRPC's C core, curl, and users of `HTTP_PROXY`.
+//! the official clients of both languages, gRPC's C core, curl, and users of `HTTP_PROXY`. The same behind the inbound side: `interop_inbound`.
 //!
 //! `tests/interop/setup` installs them; without it these tests say that they are skipped, or fail where INTEROP=required.
 
-use crate::lab::{Lab, program, start};
+use crate::{
+    interop_lab::{Parts, parts, run, said},
+    lab::{Lab, program, start},
+};
 use harness::{
     client::Client,
     ports,
-    process::{AS_MCP_SERVER, McpServer, Process},
+    process::{McpServer, Process},
     temp::TempDir,
-    wait::{LONG, eventually, within},
+    wait::eventually,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
-    fs,
-    io::Write as _,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Output,
-};
-use tokio::process::Command;
-
-/// Where `setup` has put everything.
-pub(crate) struct Parts {
-    scripts: PathBuf,
-    installed: PathBuf,
-}
-
-/// `None`, and a line on standard error that no capture swallows, when the parts are not installed.
-pub(crate) fn parts(test: &str) -> Option<Parts> {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let parts = Parts {
-        scripts: tests.join("interop"),
-        installed: tests.join("../target/interop"),
-    };
-    if parts.installed.join("stamp").exists() {
-        return Some(parts);
-    }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "whether a missing part is a failure is for whoever runs the tests to say"
-    )]
-    let required = std::env::var("INTEROP").is_ok_and(|v| v == "required");
-    assert!(
-        !required,
-        "the parts are not installed, and INTEROP=required: run tests/interop/setup"
-    );
-    writeln!(
-        std::io::stderr(),
-        "SKIPPED: {test}: the parts are not installed; run tests/interop/setup (Python packages and npm packages) to have it run"
-    )
-    .unwrap();
-    None
-}
-
-impl Parts {
-    pub(crate) fn python(&self) -> PathBuf {
-        self.installed.join("venv/bin/python")
-    }
-
-    pub(crate) fn node(&self) -> PathBuf {
-        self.installed.join("node/node")
-    }
-
-    pub(crate) fn script(&self, name: &str) -> PathBuf {
-        self.scripts.join(name)
-    }
-
-    /// A JavaScript module finds its packages from where it lies: beside `node_modules`.
-    pub(crate) fn module(&self, name: &str) -> PathBuf {
-        let beside = self.installed.join("node").join(name);
-        fs::copy(self.script(name), &beside).unwrap();
-        beside
-    }
-
-    /// The official clients: name, program, script.
-    fn clients(&self) -> [(&'static str, PathBuf, PathBuf); 2] {
-        [
-            ("Python", self.python(), self.script("client.py")),
-            ("TypeScript", self.node(), self.module("client.mjs")),
-        ]
-    }
-
-    /// A server written by somebody else, whose base URL is `base`.
-    async fn server(&self, program: PathBuf, script: PathBuf, base: &str) -> (Process, u16) {
-        let port = ports::free().unwrap().port();
-        let env: BTreeMap<String, OsString> = [
-            ("BASE_URL".to_owned(), base.into()),
-            ("PORT".to_owned(), port.to_string().into()),
-        ]
-        .into();
-        let process = Process::spawn(&program, &[script.into()], &env).unwrap();
-        listening(([127, 0, 0, 1], port).into()).await;
-        (process, port)
-    }
-}
-
-pub(crate) async fn listening(address: SocketAddr) {
-    eventually("the server listens", || async move {
-        tokio::net::TcpStream::connect(address).await.ok()
-    })
-    .await
-    .unwrap();
-}
-
-async fn run(program: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin");
-    within(LONG, "the program ends", command.output())
-        .await
-        .unwrap()
-        .unwrap()
-}
-
-fn said(output: &Output) -> String {
-    format!(
-        "{}\n{}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
 
 /// Each official client gets the profile through `url`, and no token comes with it.
 async fn assert_profile(parts: &Parts, lab: &Lab, url: &str) {
@@ -137,6 +27,7 @@ async fn assert_profile(parts: &Parts, lab: &Lab, url: &str) {
                 "get_user_profile",
                 r#"{"user_id":"123"}"#,
             ],
+            &[],
         )
         .await;
         let printed = said(&output);
@@ -189,83 +80,6 @@ async fn the_official_clients_call_our_own_server() {
     assert_profile(&parts, &lab, &format!("http://{}/mcp", server.address())).await;
 }
 
-/// Failed checks of a run, and how many passed.
-fn results(dir: &Path) -> (BTreeSet<String>, usize) {
-    let (mut failed, mut passed) = (BTreeSet::new(), 0);
-    for scenario in fs::read_dir(dir).unwrap() {
-        let checks = fs::read(scenario.unwrap().path().join("checks.json")).unwrap();
-        let checks: Vec<serde_json::Value> = serde_json::from_slice(&checks).unwrap();
-        for check in checks {
-            match check["status"].as_str() {
-                Some("FAILURE") => {
-                    failed.insert(check["id"].as_str().unwrap().to_owned());
-                }
-                Some("SUCCESS") => passed += 1,
-                _ => {}
-            }
-        }
-    }
-    (failed, passed)
-}
-
-/// The suite of each revision fails exactly where this server says that it offers less.
-async fn assert_conforms(parts: &Parts, url: &str) {
-    let expected = fs::read_to_string(parts.script("conformance.txt")).unwrap();
-    let suites = [
-        ("2026-07-28", "@modelcontextprotocol/conformance", 90),
-        ("2025-11-25", "@modelcontextprotocol/conformance", 30),
-        ("2025-06-18", "conformance-2025-06-18", 5),
-    ];
-    for (revision, package, at_least) in suites {
-        let dir = TempDir::new("conformance").unwrap();
-        let suite = parts
-            .installed
-            .join("node/node_modules")
-            .join(package)
-            .join("dist/index.js");
-        let (suite, out) = (suite.to_str().unwrap(), dir.join("out"));
-        let mut args = vec![suite, "server", "--url", url, "-o", out.to_str().unwrap()];
-        if package.starts_with('@') {
-            args.extend(["--requirements", revision]);
-        }
-        let output = run(&parts.node(), &args).await;
-        let (failed, passed) = results(&out);
-        let by_design: BTreeSet<String> = expected
-            .lines()
-            .filter_map(|line| line.strip_prefix(revision)?.split_whitespace().next())
-            .map(str::to_owned)
-            .collect();
-        assert_eq!(failed, by_design, "{revision}: {}", said(&output));
-        assert!(
-            passed >= at_least,
-            "{revision}: only {passed} checks passed"
-        );
-    }
-}
-
-#[tokio::test]
-async fn our_own_server_conforms() {
-    let Some(parts) = parts("the MCP conformance suites") else {
-        return;
-    };
-    let lab = Lab::new().await;
-    let sidecar = lab.ready_sidecar().await;
-    let address = ports::free().unwrap();
-    // The suite sends an Origin of its own, which a server that serves no pages refuses unless told otherwise.
-    let origins = format!("http://localhost:{0},http://127.0.0.1:{0}", address.port());
-    let env: BTreeMap<String, OsString> = [
-        ("BACKEND_API_URL", format!("http://{}", sidecar.listen())),
-        ("HOST", address.ip().to_string()),
-        ("PORT", address.port().to_string()),
-        ("ALLOWED_ORIGINS", origins),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.into()))
-    .into();
-    let _server = Process::spawn(program(), &[AS_MCP_SERVER.into()], &env).unwrap();
-    listening(address).await;
-    assert_conforms(&parts, &format!("http://{address}/mcp")).await;
-}
-
 /// Unary and streaming calls both ways, trailers, over cleartext HTTP/2 on both sides; the server sees the sidecar's credential, not the client's.
 #[tokio::test]
 async fn grpc_passes() {
@@ -311,6 +125,7 @@ async fn grpc_passes() {
             "client",
             &sidecar.listen().to_string(),
         ],
+        &[],
     )
     .await;
     assert!(
@@ -358,27 +173,18 @@ async fn users_of_http_proxy_need_no_other_change() {
         (&python, vec!["-c", fetch, url]),
         (&python, vec!["-c", httpx, url]),
     ] {
-        let mut command = Command::new(program);
-        command
-            .args(&args)
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("HTTP_PROXY", &proxy)
-            .env("http_proxy", &proxy);
-        let output = within(LONG, "the program ends", command.output())
-            .await
-            .unwrap()
-            .unwrap();
+        let output = run(
+            program,
+            &args,
+            &[("HTTP_PROXY", &proxy), ("http_proxy", &proxy)],
+        )
+        .await;
         assert!(output.status.success(), "{}", said(&output));
         assert!(said(&output).contains("Ada Lovelace"), "{}", said(&output));
     }
     // A host that no route names is not fetched for anybody.
-    let output = Command::new("curl")
-        .args(["-sS", "--fail-with-body", "http://elsewhere.example.com/"])
-        .env("http_proxy", &proxy)
-        .output()
-        .await
-        .unwrap();
+    let elsewhere = ["-sS", "--fail-with-body", "http://elsewhere.example.com/"];
+    let output = run(Path::new("curl"), &elsewhere, &[("http_proxy", &proxy)]).await;
     assert!(
         !output.status.success() && said(&output).contains("404"),
         "{}",

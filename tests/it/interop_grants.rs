@@ -2,7 +2,7 @@
 //! write: oidc-provider, as `tests/interop/authorization_server.mjs` sets it up.
 
 use crate::{
-    interop::{Parts, listening, parts},
+    interop_lab::{Parts, listening, parts},
     lab::{Lab, start},
 };
 use harness::{

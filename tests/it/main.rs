@@ -48,7 +48,11 @@ mod injection;
 #[cfg(test)]
 mod interop;
 #[cfg(test)]
+mod interop_conformance;
+#[cfg(test)]
 mod interop_grants;
+#[cfg(test)]
+mod interop_lab;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]

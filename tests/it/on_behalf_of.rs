@@ -20,7 +20,7 @@ use serde_json::json;
 use std::net::SocketAddr;
 
 /// A lab whose token endpoint exchanges callers' tokens: they are the cluster issuer's, for the workload.
-async fn lab() -> Lab {
+pub(crate) async fn lab() -> Lab {
     Lab::with(Options {
         sts_subject_audiences: vec![RESOURCE.into()],
         ..Options::default()
@@ -29,7 +29,7 @@ async fn lab() -> Lab {
 }
 
 /// A caller's token.
-fn token(lab: &Lab, subject: &str) -> String {
+pub(crate) fn token(lab: &Lab, subject: &str) -> String {
     let issuer = lab.authority.issuer();
     let mut claims = issuer.claims(&harness::issuer::ProjectedToken {
         audiences: vec![RESOURCE.into()],
@@ -42,9 +42,19 @@ fn token(lab: &Lab, subject: &str) -> String {
 
 /// A sidecar on both sides of a workload at `workload`; `more`: further keys of the route.
 async fn sidecar(lab: &Lab, workload: SocketAddr, more: &str) -> Sidecar {
+    sidecar_with(lab, workload, "", more).await
+}
+
+/// As [`sidecar`]; `inbound`: further keys of the inbound side. Both as flow-style YAML behind a comma.
+pub(crate) async fn sidecar_with(
+    lab: &Lab,
+    workload: SocketAddr,
+    inbound: &str,
+    more: &str,
+) -> Sidecar {
     let config = format!(
         "listen: '{{listen}}'\nadmin: '{{admin}}'\nlog: {{ level: trace }}\n\
-         inbound:\n  listen: '{{inbound}}'\n  upstream: 'http://{workload}'\n  resource: '{RESOURCE}'\n  issuers: [{{ issuer: '{}' }}]\n\
+         inbound: {{ listen: '{{inbound}}', upstream: 'http://{workload}', resource: '{RESOURCE}', issuers: [{{ issuer: '{}' }}]{inbound} }}\n\
          credentials:\n  backend: {{ tokenExchange: {{ tokenEndpoint: '{}', subjectToken: caller, subjectTokenType: 'urn:ietf:params:oauth:token-type:jwt', audience: [api://backend] }} }}\n\
          \x20 pod: {{ entraClientAssertion: {{ scope: api://backend/.default }} }}\n\
          routes:\n  - {{ name: backend, upstream: '{}', credential: backend{more} }}\n\

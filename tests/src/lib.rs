@@ -8,6 +8,7 @@
 //! Nothing here is linked by a production binary, and no key or certificate outlives the process that made it.
 
 pub mod authority;
+pub mod bearer;
 pub mod body;
 pub mod caller_issuer;
 pub mod certs;
