@@ -1,13 +1,35 @@
-// Calls one tool of an MCP server with the official TypeScript client and prints the text of the answer. Arguments: URL, TOOL, ARGUMENTS (JSON).
+// Calls one tool of an MCP server with the official TypeScript client and prints the text of the answer. Arguments: URL, TOOL, ARGUMENTS (JSON). With TOKEN
+// in the environment it shows that token; with PERSON it finds out how to get one, and signs that person in.
 
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
+import { Provider } from './sign_in.mjs';
 
 const [url, tool, args] = process.argv.slice(2);
-const client = new Client({ name: 'interop', version: '1.0.0' });
-await client.connect(new StreamableHTTPClientTransport(new URL(url)));
-const { tools } = await client.listTools();
+const { TOKEN, PERSON } = process.env;
+const options = {};
+if (TOKEN) options.authProvider = { token: () => TOKEN };
+else if (PERSON) options.authProvider = new Provider(PERSON);
+const transport = () => new StreamableHTTPClientTransport(new URL(url), options);
+const client = () => new Client({ name: 'interop', version: '1.0.0' });
+
+async function connected() {
+  const [first, asking] = [client(), transport()];
+  try {
+    await first.connect(asking);
+    return first;
+  } catch (error) {
+    if (!PERSON || !(error instanceof UnauthorizedError)) throw error;
+    await asking.finishAuth(options.authProvider.cameBack);
+  }
+  const second = client();
+  await second.connect(transport());
+  return second;
+}
+
+const mcp = await connected();
+const { tools } = await mcp.listTools();
 if (!tools.some((t) => t.name === tool)) throw new Error(`no tool ${tool}`);
-const result = await client.callTool({ name: tool, arguments: JSON.parse(args) });
+const result = await mcp.callTool({ name: tool, arguments: JSON.parse(args) });
 console.log(result.content[0].text);
-await client.close();
+await mcp.close();
 process.exit(result.isError ? 1 : 0);

@@ -1,42 +1,39 @@
 //! Parts that this project did not write, against the real processes: MCP servers in Python and TypeScript that know a base URL and nothing of tokens,
-//! the official clients of both languages, gRPC's C core, curl, and users of `HTTP_PROXY`. The same behind the inbound side: `interop_inbound`.
+//! the official clients of both languages, curl, and users of `HTTP_PROXY`. The same behind the inbound side: `interop_inbound`.
 //!
 //! `tests/interop/setup` installs them; without it these tests say that they are skipped, or fail where INTEROP=required.
 
 use crate::{
-    interop_lab::{Parts, parts, run, said},
+    interop_lab::{Language, Parts, parts, run, said},
     lab::{Lab, program, start},
 };
-use harness::{
-    client::Client,
-    ports,
-    process::{McpServer, Process},
-    temp::TempDir,
-    wait::eventually,
-};
-use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
+use harness::{client::Client, ports, process::McpServer};
+use std::path::Path;
 
 /// Each official client gets the profile through `url`, and no token comes with it.
 async fn assert_profile(parts: &Parts, lab: &Lab, url: &str) {
-    for (language, program, script) in parts.clients() {
-        let output = run(
-            &program,
-            &[
-                script.to_str().unwrap(),
-                url,
-                "get_user_profile",
-                r#"{"user_id":"123"}"#,
-            ],
-            &[],
-        )
-        .await;
+    for language in Language::ALL {
+        let args = [url, "get_user_profile", r#"{"user_id":"123"}"#];
+        let output = parts.client(language, "client", &args, &[]).await;
         let printed = said(&output);
-        assert!(output.status.success(), "{language}: {printed}");
-        assert!(printed.contains("Ada Lovelace"), "{language}: {printed}");
+        assert!(output.status.success(), "{language:?}: {printed}");
+        assert!(printed.contains("Ada Lovelace"), "{language:?}: {printed}");
         for issued in lab.authority.issued().all() {
-            assert!(!printed.contains(&issued.token), "{language}");
+            assert!(!printed.contains(&issued.token), "{language:?}");
         }
     }
+}
+
+/// A server of somebody else's behind the sidecar, called by both clients.
+async fn assert_one_base_url_is_enough(parts: &Parts, language: Language, name: &str) {
+    let lab = Lab::new().await;
+    let sidecar = lab.ready_sidecar().await;
+    let (base, address) = (
+        format!("http://{}", sidecar.listen()),
+        ports::free().unwrap(),
+    );
+    let _server = parts.server(language, name, address, &base).await;
+    assert_profile(parts, &lab, &format!("http://{address}/mcp")).await;
 }
 
 #[tokio::test]
@@ -44,13 +41,7 @@ async fn a_fastmcp_server_changes_one_base_url_and_nothing_else() {
     let Some(parts) = parts("a FastMCP server behind the sidecar") else {
         return;
     };
-    let lab = Lab::new().await;
-    let sidecar = lab.ready_sidecar().await;
-    let base = format!("http://{}", sidecar.listen());
-    let (_server, port) = parts
-        .server(parts.python(), parts.script("fastmcp_server.py"), &base)
-        .await;
-    assert_profile(&parts, &lab, &format!("http://127.0.0.1:{port}/mcp")).await;
+    assert_one_base_url_is_enough(&parts, Language::Python, "fastmcp_server").await;
 }
 
 #[tokio::test]
@@ -58,13 +49,7 @@ async fn a_typescript_server_changes_one_base_url_and_nothing_else() {
     let Some(parts) = parts("a TypeScript MCP server behind the sidecar") else {
         return;
     };
-    let lab = Lab::new().await;
-    let sidecar = lab.ready_sidecar().await;
-    let base = format!("http://{}", sidecar.listen());
-    let (_server, port) = parts
-        .server(parts.node(), parts.module("sdk_server.mjs"), &base)
-        .await;
-    assert_profile(&parts, &lab, &format!("http://127.0.0.1:{port}/mcp")).await;
+    assert_one_base_url_is_enough(&parts, Language::TypeScript, "sdk_server").await;
 }
 
 #[tokio::test]
@@ -78,76 +63,6 @@ async fn the_official_clients_call_our_own_server() {
         .await
         .unwrap();
     assert_profile(&parts, &lab, &format!("http://{}/mcp", server.address())).await;
-}
-
-/// Unary and streaming calls both ways, trailers, over cleartext HTTP/2 on both sides; the server sees the sidecar's credential, not the client's.
-#[tokio::test]
-async fn grpc_passes() {
-    let Some(parts) = parts("gRPC through the sidecar") else {
-        return;
-    };
-    let lab = Lab::new().await;
-    let dir = TempDir::new("grpc").unwrap();
-    let seen = dir.join("seen");
-    let upstream = ports::free().unwrap();
-    let script = parts.script("grpc_echo.py");
-    let args = [
-        "server",
-        &upstream.port().to_string(),
-        seen.to_str().unwrap(),
-    ]
-    .map(OsString::from);
-    let args: Vec<OsString> = [script.clone().into_os_string()]
-        .into_iter()
-        .chain(args)
-        .collect();
-    let server = Process::spawn(&parts.python(), &args, &BTreeMap::new()).unwrap();
-    eventually("the gRPC server serves", || async {
-        server
-            .stdout()
-            .all()
-            .iter()
-            .any(|l| l == "serving")
-            .then_some(())
-    })
-    .await
-    .unwrap_or_else(|e| panic!("{e}:\n{}", server.output()));
-    let config = lab
-        .config()
-        .replace(&lab.upstream.url(), &format!("http://{upstream}"))
-        .replace("credential: backend }", "credential: backend, http: '2' }");
-    let sidecar = start(&lab.aks().config(config)).await;
-    sidecar.ready().await.unwrap();
-    let output = run(
-        &parts.python(),
-        &[
-            script.to_str().unwrap(),
-            "client",
-            &sidecar.listen().to_string(),
-        ],
-        &[],
-    )
-    .await;
-    assert!(
-        output.status.success(),
-        "{}\n{}",
-        said(&output),
-        sidecar.process.output()
-    );
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "hello kept\n0 1 2 3 4\n42\n",
-        "{}",
-        said(&output)
-    );
-    let injected = fs::read_to_string(seen).unwrap();
-    assert!(
-        lab.authority
-            .issued()
-            .all()
-            .iter()
-            .any(|i| i.token == injected)
-    );
 }
 
 /// Two programs that everybody has, with nothing but an environment variable: `http://` URLs leave as https, with a credential.

@@ -40,7 +40,7 @@ fn outcomes(dir: &Path) -> Outcomes {
     for scenario in fs::read_dir(dir).unwrap() {
         let scenario = scenario.unwrap();
         let name = scenario.file_name().into_string().unwrap();
-        let name = name.split("-20").next().expect("a name before the time");
+        let (name, _time) = name.split_at(name.len() - "-2026-11-25T19-26-38-471Z".len());
         let checks = fs::read(scenario.path().join("checks.json"))
             .unwrap_or_else(|_| panic!("the scenario {name} broke off: it left no checks"));
         let checks: Vec<serde_json::Value> = serde_json::from_slice(&checks).unwrap();
@@ -124,7 +124,11 @@ async fn our_own_server_conforms_with_and_without_the_inbound_sidecar_in_front()
     let callers = listener.local_addr().unwrap();
     let behind = ports::free().unwrap();
     let allowed = format!(", allowedOrigins: ['{}']", origins(callers).join("', '"));
-    let sidecar = on_behalf_of::sidecar_with(&callers_lab, behind, &allowed, "").await;
+    let sidecar = on_behalf_of::configured(
+        &callers_lab,
+        on_behalf_of::config(&callers_lab, behind, &allowed, ""),
+    )
+    .await;
     let backend = format!("http://{}", sidecar.listen());
     let _behind = server(behind, &backend, callers, "true").await;
     let token = on_behalf_of::token(&callers_lab, "ada");

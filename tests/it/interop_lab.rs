@@ -1,7 +1,6 @@
 //! What the tests against parts of others share: where `tests/interop/setup` has put them, and how they are run.
 
 use harness::{
-    ports,
     process::Process,
     wait::{LONG, eventually, within},
 };
@@ -13,6 +12,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Output,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 use tokio::process::Command;
 
@@ -67,38 +67,71 @@ impl Parts {
         self.scripts.join(name)
     }
 
-    /// A JavaScript module finds its packages from where it lies: beside `node_modules`.
+    /// A JavaScript module finds its packages from where it lies: beside `node_modules`. It is replaced at one blow, since others may be reading it.
     pub(crate) fn module(&self, name: &str) -> PathBuf {
+        static COPIES: AtomicUsize = AtomicUsize::new(0);
         let beside = self.installed.join("node").join(name);
-        fs::copy(self.script(name), &beside).unwrap();
+        let copy = COPIES.fetch_add(1, Ordering::Relaxed);
+        let new = beside.with_extension(format!("{}-{copy}", std::process::id()));
+        fs::copy(self.script(name), &new).unwrap();
+        fs::rename(&new, &beside).unwrap();
         beside
     }
 
-    /// The official clients: name, program, script.
-    pub(crate) fn clients(&self) -> [(&'static str, PathBuf, PathBuf); 2] {
-        [
-            ("Python", self.python(), self.script("client.py")),
-            ("TypeScript", self.node(), self.module("client.mjs")),
-        ]
+    /// A program in Python or TypeScript (JavaScript, that is): what runs it, and its file.
+    pub(crate) fn in_language(&self, language: Language, name: &str) -> (PathBuf, PathBuf) {
+        match language {
+            Language::Python => (self.python(), self.script(&format!("{name}.py"))),
+            Language::TypeScript => (self.node(), self.module(&format!("{name}.mjs"))),
+        }
     }
 
-    /// A server written by somebody else, whose base URL is `base`.
+    /// Runs the official client of a language, with these arguments and this environment.
+    pub(crate) async fn client(
+        &self,
+        language: Language,
+        name: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Output {
+        self.module("sign_in.mjs");
+        let (program, script) = self.in_language(language, name);
+        let mut all = vec![script.to_str().unwrap()];
+        all.extend(args);
+        run(&program, &all, env).await
+    }
+
+    /// A server written by somebody else, whose base URL is `base`, at `address` once it listens.
     pub(crate) async fn server(
         &self,
-        program: PathBuf,
-        script: PathBuf,
+        language: Language,
+        name: &str,
+        address: SocketAddr,
         base: &str,
-    ) -> (Process, u16) {
-        let port = ports::free().unwrap().port();
+    ) -> Process {
+        let (program, script) = self.in_language(language, name);
         let env: BTreeMap<String, OsString> = [
             ("BASE_URL".to_owned(), base.into()),
-            ("PORT".to_owned(), port.to_string().into()),
+            ("PORT".to_owned(), address.port().to_string().into()),
+            // Nothing is to be left beside the scripts.
+            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".into()),
         ]
         .into();
         let process = Process::spawn(&program, &[script.into()], &env).unwrap();
-        listening(([127, 0, 0, 1], port).into()).await;
-        (process, port)
+        listening(address).await;
+        process
     }
+}
+
+/// What the parts are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    Python,
+    TypeScript,
+}
+
+impl Language {
+    pub(crate) const ALL: [Self; 2] = [Self::Python, Self::TypeScript];
 }
 
 pub(crate) async fn listening(address: SocketAddr) {
@@ -116,7 +149,9 @@ pub(crate) async fn run(program: &Path, args: &[&str], env: &[(&str, &str)]) -> 
         .args(args)
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .envs(env.iter().copied());
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(env.iter().copied())
+        .kill_on_drop(true);
     within(LONG, "the program ends", command.output())
         .await
         .unwrap()

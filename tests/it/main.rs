@@ -50,7 +50,13 @@ mod interop;
 #[cfg(test)]
 mod interop_conformance;
 #[cfg(test)]
+mod interop_discovery;
+#[cfg(test)]
 mod interop_grants;
+#[cfg(test)]
+mod interop_grpc;
+#[cfg(test)]
+mod interop_inbound;
 #[cfg(test)]
 mod interop_lab;
 #[cfg(test)]

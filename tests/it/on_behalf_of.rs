@@ -40,19 +40,10 @@ pub(crate) fn token(lab: &Lab, subject: &str) -> String {
     issuer.sign(&claims).unwrap()
 }
 
-/// A sidecar on both sides of a workload at `workload`; `more`: further keys of the route.
-async fn sidecar(lab: &Lab, workload: SocketAddr, more: &str) -> Sidecar {
-    sidecar_with(lab, workload, "", more).await
-}
-
-/// As [`sidecar`]; `inbound`: further keys of the inbound side. Both as flow-style YAML behind a comma.
-pub(crate) async fn sidecar_with(
-    lab: &Lab,
-    workload: SocketAddr,
-    inbound: &str,
-    more: &str,
-) -> Sidecar {
-    let config = format!(
+/// A configuration with both sides of a workload at `workload`. `inbound`: further keys of the inbound side; `more`: of the route. Both as flow-style YAML
+/// behind a comma.
+pub(crate) fn config(lab: &Lab, workload: SocketAddr, inbound: &str, more: &str) -> String {
+    format!(
         "listen: '{{listen}}'\nadmin: '{{admin}}'\nlog: {{ level: trace }}\n\
          inbound: {{ listen: '{{inbound}}', upstream: 'http://{workload}', resource: '{RESOURCE}', issuers: [{{ issuer: '{}' }}]{inbound} }}\n\
          credentials:\n  backend: {{ tokenExchange: {{ tokenEndpoint: '{}', subjectToken: caller, subjectTokenType: 'urn:ietf:params:oauth:token-type:jwt', audience: [api://backend] }} }}\n\
@@ -63,7 +54,16 @@ pub(crate) async fn sidecar_with(
         lab.authority.token_endpoint(),
         lab.upstream.url(),
         lab.upstream.url(),
-    );
+    )
+}
+
+/// A sidecar with such a configuration, ready; `more`: further keys of the route.
+async fn sidecar(lab: &Lab, workload: SocketAddr, more: &str) -> Sidecar {
+    configured(lab, config(lab, workload, "", more)).await
+}
+
+/// A sidecar with this configuration, ready.
+pub(crate) async fn configured(lab: &Lab, config: String) -> Sidecar {
     let sidecar = start(&lab.aks().config(config)).await;
     sidecar.ready().await.unwrap();
     sidecar
