@@ -38,6 +38,8 @@ mod identity_google;
 #[cfg(test)]
 mod inbound;
 #[cfg(test)]
+mod inbound_answers;
+#[cfg(test)]
 mod inbound_issuers;
 #[cfg(test)]
 mod inbound_lab;

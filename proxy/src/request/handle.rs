@@ -99,6 +99,9 @@ pub async fn handle(
         Ok(Answer::Response(mut response)) => {
             route.shard.count(method, response.status());
             response.body_mut().count(in_flight);
+            if let Some(inbound) = route.access.inbound() {
+                inbound.localize(response.headers_mut(), route.upstream.setup().host());
+            }
             readable.theirs(response)
         }
         Ok(Answer::Switched {

@@ -2,6 +2,7 @@
 //! and puts a handle in its place, so that the workload never sees the token. How tokens are verified and what handles are is the token flow's business.
 
 pub mod bearer;
+pub mod location;
 pub mod metadata;
 pub mod params;
 
@@ -235,14 +236,25 @@ impl Inbound {
         Some(Problem::step_up(status).with_challenge(step_up.challenge(&metadata)))
     }
 
-    /// Lets a web page of an allowed origin read an answer of ours.
+    /// Lets a web page of an allowed origin read an answer whole: challenges, `Retry-After`, and what the workload says in fields of its own, such as
+    /// `Mcp-Session-Id`. (Never with cookies: that would take `Access-Control-Allow-Credentials`.)
     pub fn readable(headers: &mut HeaderMap, origin: HeaderValue) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.append(header::VARY, HeaderValue::from_static("origin"));
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("www-authenticate"),
+            HeaderValue::from_static("*"),
         );
+    }
+
+    /// Keeps a redirect of the workload to itself with the address that the caller knows. `host` is what the workload is called by.
+    pub fn localize(&self, answer: &mut HeaderMap, host: &HeaderValue) {
+        if let Some(location) = answer.get(header::LOCATION)
+            && let Some(own) =
+                location::relative(location, host, &self.params.route.upstream.base_path)
+        {
+            answer.insert(header::LOCATION, own);
+        }
     }
 
     /// Whether answers of the workload are made readable too: then nobody else takes care of CORS.
