@@ -1,5 +1,6 @@
 """Calls one tool of an MCP server with the official Python client and prints the text of the answer. Arguments: URL, TOOL, ARGUMENTS (JSON). With TOKEN in
-the environment it shows that token; with PERSON it finds out how to get one, and signs that person in."""
+the environment it shows that token; with PERSON it finds out how to get one, and signs that person in. A URL
+that ends in `/sse` is spoken to over the older transport, any other over Streamable HTTP; in the newest revision that both sides know."""
 
 import asyncio
 import contextlib
@@ -10,6 +11,7 @@ import sys
 import httpx2
 import sign_in
 from mcp import Client
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 
@@ -21,6 +23,10 @@ async def connected(url: str):
         options["headers"] = {"Authorization": f"Bearer {token}"}
     elif person := os.environ.get("PERSON"):
         options["auth"] = sign_in.provider(url, person)
+    if url.endswith("/sse"):
+        async with Client(sse_client(url, **options)) as client:
+            yield client
+        return
     if not options:
         async with Client(url) as client:
             yield client

@@ -75,5 +75,8 @@ async def announce(context: Context) -> str:
 
 
 if __name__ == "__main__":
-    app = server.http_app(event_store=EventStore(), retry_interval=10)
+    if os.environ.get("TRANSPORT") == "sse":
+        app = server.http_app(transport="sse")
+    else:
+        app = server.http_app(event_store=EventStore(), retry_interval=10)
     uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="warning")

@@ -32,7 +32,7 @@ async fn assert_one_base_url_is_enough(parts: &Parts, language: Language, name: 
         format!("http://{}", sidecar.listen()),
         ports::free().unwrap(),
     );
-    let _server = parts.server(language, name, address, &base).await;
+    let _server = parts.server((language, name), address, &base, &[]).await;
     assert_profile(parts, &lab, &format!("http://{address}/mcp")).await;
 }
 

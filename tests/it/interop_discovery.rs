@@ -116,10 +116,10 @@ async fn official_clients_find_out_how_to_get_a_token_and_are_acted_for() {
     let backend = format!("http://{}", sidecar.listen());
     let _workload = parts
         .server(
-            Language::Python,
-            "fastmcp_relaying_server",
+            (Language::Python, "fastmcp_relaying_server"),
             workload,
             &backend,
+            &[],
         )
         .await;
     sidecar.ready().await.unwrap();

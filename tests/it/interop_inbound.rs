@@ -24,6 +24,7 @@ struct Behind {
     callers: Tap,
     outgoing: Tap,
     address: SocketAddr,
+    path: &'static str,
 }
 
 impl Behind {
@@ -39,17 +40,20 @@ impl Behind {
             lab,
             sidecar,
             address,
+            path: "/mcp",
         }
     }
 
     async fn server(&self, parts: &Parts, language: Language, name: &str) -> Process {
         let base = format!("http://{}", self.outgoing.address());
-        parts.server(language, name, self.address, &base).await
+        parts
+            .server((language, name), self.address, &base, &[])
+            .await
     }
 
     /// Where callers reach the server.
     fn url(&self) -> String {
-        format!("http://{}/mcp", self.callers.address())
+        format!("http://{}{}", self.callers.address(), self.path)
     }
 
     /// Calls the tool with an official client that shows `token`: whether it succeeded, and what everybody said.
@@ -182,6 +186,27 @@ async fn a_typescript_server_that_passes_on_the_header_acts_for_its_callers() {
     assert_acts_for_callers(&parts, Language::TypeScript, "sdk_relaying_server").await;
 }
 
+/// The transport that was there before Streamable HTTP: answers come by the one stream that was opened first, for requests that have long ended.
+#[tokio::test]
+async fn the_older_transport_passes_and_acts_for_its_callers() {
+    let Some(parts) = parts("HTTP with SSE between both sides") else {
+        return;
+    };
+    let mut behind = Behind::new(|config| config).await;
+    behind.path = "/sse";
+    let base = format!("http://{}", behind.outgoing.address());
+    let name = (Language::Python, "fastmcp_relaying_server");
+    let transport = [("TRANSPORT", "sse")];
+    let _server = parts.server(name, behind.address, &base, &transport).await;
+    for (client, subject) in [(Language::Python, "ada"), (Language::TypeScript, "bob")] {
+        let (succeeded, whole) = behind
+            .call(&parts, client, &token(&behind.lab, subject))
+            .await;
+        assert!(succeeded && whole.contains("Ada Lovelace"), "{whole}");
+        assert_eq!(behind.acted_as(), subject);
+    }
+}
+
 /// Servers that know one base URL and nothing else: callers must show a token, and the backend is asked as the pod, where the configuration says so. Where
 /// it does not, the pod never stands in for the caller that the server left out.
 #[tokio::test]
@@ -189,11 +214,14 @@ async fn servers_that_pass_on_nothing_have_the_pods_identity_or_none() {
     let Some(parts) = parts("plain servers between both sides") else {
         return;
     };
-    for (language, name) in [
-        (Language::Python, "fastmcp_server"),
-        (Language::TypeScript, "sdk_server"),
+    for (language, name, path) in [
+        // FastMCP leads clients from there to `/mcp`, by an absolute URL.
+        (Language::Python, "fastmcp_server", "/mcp/"),
+        (Language::TypeScript, "sdk_server", "/mcp"),
     ] {
-        let behind = Behind::new(|c| c.replace("credential: backend }", "credential: pod }")).await;
+        let mut behind =
+            Behind::new(|c| c.replace("credential: backend }", "credential: pod }")).await;
+        behind.path = path;
         let server = behind.server(&parts, language, name).await;
         let ada = token(&behind.lab, "ada");
         for client in Language::ALL {

@@ -101,22 +101,26 @@ impl Parts {
         run(&program, &all, env).await
     }
 
-    /// A server written by somebody else, whose base URL is `base`, at `address` once it listens.
+    /// A server written by somebody else, whose base URL is `base`, at `address` once it listens. `more`: what else is in its environment.
     pub(crate) async fn server(
         &self,
-        language: Language,
-        name: &str,
+        (language, name): (Language, &str),
         address: SocketAddr,
         base: &str,
+        more: &[(&str, &str)],
     ) -> Process {
         let (program, script) = self.in_language(language, name);
+        let port = address.port().to_string();
         let env: BTreeMap<String, OsString> = [
-            ("BASE_URL".to_owned(), base.into()),
-            ("PORT".to_owned(), address.port().to_string().into()),
+            ("BASE_URL", base),
+            ("PORT", &port),
             // Nothing is to be left beside the scripts.
-            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".into()),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
         ]
-        .into();
+        .iter()
+        .chain(more)
+        .map(|(name, value)| ((*name).to_owned(), value.into()))
+        .collect();
         let process = Process::spawn(&program, &[script.into()], &env).unwrap();
         listening(address).await;
         process
