@@ -135,6 +135,9 @@ async fn assert_acts_for_callers(parts: &Parts, language: Language, name: &str) 
         let found = wire.matches(what).count();
         assert!(found >= times, "{what:?} {found} times");
     }
+    // Sessions are of the older era; single calls of the newer one, where the server's SDK knows it.
+    let modern = wire.contains("\r\nmcp-method: tools/call\r\n");
+    assert_eq!(modern, language == Language::Python);
     let handles = behind.handles();
     assert_eq!(handles.len(), 10, "{handles:?}");
     assert!(handles.iter().all(|handle| handle.len() == 43));
