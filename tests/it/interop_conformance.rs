@@ -99,7 +99,7 @@ async fn server(address: SocketAddr, backend: &str, callers: SocketAddr, forward
     .map(|(name, value)| (name.to_owned(), value.into()))
     .into();
     let server = Process::spawn(program(), &[AS_MCP_SERVER.into()], &env).unwrap();
-    listening(address).await;
+    listening(address, &server).await;
     server
 }
 

@@ -60,7 +60,7 @@ impl AuthorizationServer {
         ];
         let script = parts.module("callers_authorization_server.mjs");
         let process = Process::spawn(&parts.node(), &[script.into()], &env.into()).unwrap();
-        listening(([127, 0, 0, 1], self.port).into()).await;
+        listening(([127, 0, 0, 1], self.port).into(), &process).await;
         process
     }
 

@@ -75,7 +75,7 @@ impl Server {
         let script = parts.module("authorization_server.mjs");
         let process = Process::spawn(&parts.node(), &[script.into()], &env.into()).unwrap();
         let address = ([127, 0, 0, 1], port).into();
-        listening(address).await;
+        listening(address, &process).await;
         Self {
             _process: process,
             dir,

@@ -233,7 +233,7 @@ async fn servers_that_pass_on_nothing_have_the_pods_identity_or_none() {
             assert_eq!(behind.granted_by(), Endpoint::Entra);
         }
         assert!(behind.handles().is_empty());
-        behind.assert_server_is_credential_free(&server, &[ada.clone()]);
+        behind.assert_server_is_credential_free(&server, std::slice::from_ref(&ada));
 
         // The configuration is another one from here on, the server is the same.
         let sent = behind.lab.upstream.requests().len();

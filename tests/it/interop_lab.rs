@@ -122,7 +122,7 @@ impl Parts {
         .map(|(name, value)| ((*name).to_owned(), value.into()))
         .collect();
         let process = Process::spawn(&program, &[script.into()], &env).unwrap();
-        listening(address).await;
+        listening(address, &process).await;
         process
     }
 }
@@ -138,12 +138,13 @@ impl Language {
     pub(crate) const ALL: [Self; 2] = [Self::Python, Self::TypeScript];
 }
 
-pub(crate) async fn listening(address: SocketAddr) {
+/// Waits until this process listens there.
+pub(crate) async fn listening(address: SocketAddr, process: &Process) {
     eventually("the server listens", || async move {
         tokio::net::TcpStream::connect(address).await.ok()
     })
     .await
-    .unwrap();
+    .unwrap_or_else(|e| panic!("{e}; it said:\n{}", process.output()));
 }
 
 /// Runs a program to its end, with `PATH` and this environment.
