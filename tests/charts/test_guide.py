@@ -301,6 +301,17 @@ class Names(unittest.TestCase):
         elsewhere = {f"aadsts_{n}" for n in (9001023, 900144, 90023, 9002313, 7000215, 7000222, 7000218, 700222, 700223, 700229, 700238, 50013, 500131, 500133, 82001, 70043, 50074, 50076, 50079, 50173, 1002016, 50196, 90006, 90012, 90024, 90033, 50033)}
         self.assertEqual(known - named - elsewhere, set(), "no row in Troubleshooting")
 
+    def test_words_for_a_failed_exchange_are_those_of_the_code(self):
+        said = set()
+        for file in ("net/dial.rs", "net/client.rs", "token/exchange/error.rs", "token/exchange/error/known.rs"):
+            said |= set(re.findall(r'"([a-z]+(?:_[a-z0-9]+)+|timeout)"', (ROOT / "proxy" / "src" / file).read_text()))
+        trouble = GUIDE[GUIDE.index("## Troubleshooting") : GUIDE.index("## Runbook")]
+        rows = [cells.split("|")[1] for cells in trouble.splitlines() if cells.startswith("| `")]
+        named = {word for row in rows for word in re.findall(r"`((?:aadsts|dns|connection|destination|tls|http|proxy|client)_[a-z0-9_]+|timeout)`", row)}
+        self.assertEqual(named - said, set(), "the sidecar never says these")
+        ways = set(re.findall(r'"((?:dns|connection|tls|proxy)_[a-z]+(?:_[a-z]+)?|http_\dxx|timeout)"', " ".join(f'"{w}"' for w in said)))
+        self.assertEqual(ways - named - {"tls_setup"}, set(), "no row in Troubleshooting")
+
     def test_links_lead_somewhere(self):
         def anchors(text):
             slug = lambda title: re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
