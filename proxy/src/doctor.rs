@@ -81,13 +81,10 @@ pub async fn examine(config: &Config, options: &Options, clock: &Clock) -> Repor
     let admin = match (&options.admin, &config.admin) {
         (Some(given), _) => given.clone(),
         (None, ListenAddr::Tcp(address)) => {
-            // A wildcard address is listened on, not called.
+            // A wildcard address is listened on, not called; that of IPv6 takes IPv4, too.
             let mut address = *address;
             if address.ip().is_unspecified() {
-                address.set_ip(match address.ip() {
-                    std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                    std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-                });
+                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
             }
             address.to_string()
         }

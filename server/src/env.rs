@@ -75,8 +75,8 @@ pub const PORT: Variable = Variable {
 /// The address.
 pub const HOST: Variable = Variable {
     name: "HOST",
-    default: "0.0.0.0",
-    help: "the IP address to listen on",
+    default: "::",
+    help: "the IP address to listen on; ::, every address, takes IPv4 too",
 };
 /// The tools.
 pub const TOOLS_FILE: Variable = Variable {
@@ -173,7 +173,10 @@ impl Settings {
         let backend_timeout = reader.seconds(&BACKEND_API_TIMEOUT, 0.001, 600.0);
         let check_backend = reader.flag(&READINESS_CHECK_BACKEND);
         let tools_file = reader.get(&TOOLS_FILE).map(PathBuf::from);
-        let host = reader.parse(&HOST, "must be an IP address, such as 0.0.0.0 or 127.0.0.1");
+        let host = reader.parse(
+            &HOST,
+            "must be an IP address, such as :: (every address, IPv4 too) or 127.0.0.1",
+        );
         let port = reader.parse(&PORT, "must be a port, such as 3333 (0: any)");
         let hosts = reader.get(&ALLOWED_HOSTS).unwrap_or_default();
         let allowed_hosts = reader.check(&ALLOWED_HOSTS, AllowedHosts::parse(&hosts));
@@ -328,7 +331,7 @@ mod tests {
         assert_eq!(settings.tools_file, None);
         assert_eq!(
             (settings.host.to_string().as_str(), settings.port),
-            ("0.0.0.0", 3333)
+            ("::", 3333)
         );
         assert_eq!(
             (settings.log_level.as_str(), settings.log_format),

@@ -284,7 +284,7 @@ class Running(unittest.TestCase):
                 pathlib.Path(folder, name).parent.mkdir(exist_ok=True)
                 pathlib.Path(folder, name).write_text(text)
             listen, admin = free_port(), free_port()
-            changed = [a.replace("/etc/token-sidecar", folder).replace("0.0.0.0:8443", f"127.0.0.1:{listen}").replace("0.0.0.0:9090", f"127.0.0.1:{admin}") for a in arguments]
+            changed = [a.replace("/etc/token-sidecar", folder).replace("[::]:8443", f"127.0.0.1:{listen}").replace("[::]:9090", f"127.0.0.1:{admin}") for a in arguments]
             process = subprocess.Popen([binary("token-sidecar"), *changed], env={}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             try:
                 until = time.monotonic() + 30

@@ -83,7 +83,7 @@ class Pod(unittest.TestCase):
             pod = one(objects, "Deployment")["spec"]["template"]
             sidecar, server = (next(c for c in containers(pod) if c["name"] == n) for n in ("token-sidecar", "mcp-server"))
             listen, admin, port = free_ports(3)
-            moved = {"127.0.0.1:8080": f"127.0.0.1:{listen}", "0.0.0.0:9090": f"127.0.0.1:{admin}"}
+            moved = {"127.0.0.1:8080": f"127.0.0.1:{listen}", "[::]:9090": f"127.0.0.1:{admin}"}
             config = one(objects, "ConfigMap", "-sidecar")["data"]["config.yaml"]
             for old, new in moved.items():
                 self.assertIn(old, config)

@@ -316,7 +316,7 @@ class Server(unittest.TestCase):
         port = next(p["containerPort"] for p in sidecar["ports"] if p["name"] == "inbound")
         self.assertEqual(one(objects, "Service")["spec"]["ports"][0]["targetPort"], port)
         inbound = yaml.safe_load(one(objects, "ConfigMap", "-sidecar")["data"]["config.yaml"])["inbound"]
-        self.assertEqual((inbound["listen"], inbound["upstream"]), (f"0.0.0.0:{port}", "http://127.0.0.1:3333"))
+        self.assertEqual((inbound["listen"], inbound["upstream"]), (f"[::]:{port}", "http://127.0.0.1:3333"))
         self.assertIn("mcp-server.mcp.svc", inbound["allowedHosts"])
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             self.assertEqual(server[probe]["httpGet"]["port"], port)

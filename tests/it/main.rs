@@ -62,6 +62,8 @@ mod interop_inbound;
 #[cfg(test)]
 mod interop_lab;
 #[cfg(test)]
+mod ipv6;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod lifecycle;

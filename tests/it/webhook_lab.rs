@@ -45,6 +45,11 @@ impl Injector {
 
     /// With other profiles.
     pub(crate) async fn with(profiles: &str) -> Self {
+        Self::listening(profiles, "127.0.0.1:0").await
+    }
+
+    /// With other profiles; `every` is where it listens, for reviews as for probes.
+    pub(crate) async fn listening(profiles: &str, every: &str) -> Self {
         let (ca, dir) = (
             Ca::new().unwrap(),
             TempDir::new("token-sidecar-webhook").unwrap(),
@@ -60,8 +65,8 @@ impl Injector {
             args.extend([option.into(), dir.join(file).into()]);
         }
         for option in [
-            "--listen=127.0.0.1:0",
-            "--admin=127.0.0.1:0",
+            &format!("--listen={every}"),
+            &format!("--admin={every}"),
             "--namespace=injector",
             "--shutdown-delay=0s",
             "--log-level=debug",

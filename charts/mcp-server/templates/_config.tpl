@@ -168,11 +168,11 @@ true
 {{- end -}}
 {{- $routes = append $routes (dict "name" .name "listen" (printf "127.0.0.1:%v" .port) "upstream" .url "credential" .name) -}}
 {{- end -}}
-{{- $config := dict "listen" (printf "127.0.0.1:%s" $port) "admin" (printf "0.0.0.0:%s" (include "mcp-server.adminPort" .)) "workers" (int .Values.sidecar.workers) "log" (dict "level" .Values.sidecar.logLevel "format" .Values.sidecar.logFormat) "shutdown" (include "mcp-server.shutdown" . | fromYaml) "credentials" $credentials "routes" $routes -}}
+{{- $config := dict "listen" (printf "127.0.0.1:%s" $port) "admin" (printf "[::]:%s" (include "mcp-server.adminPort" .)) "workers" (int .Values.sidecar.workers) "log" (dict "level" .Values.sidecar.logLevel "format" .Values.sidecar.logFormat) "shutdown" (include "mcp-server.shutdown" . | fromYaml) "credentials" $credentials "routes" $routes -}}
 {{- with include "mcp-server.subjectTokens" . | fromYaml -}}{{- $_ := set $config "subjectTokens" . -}}{{- end -}}
 {{- if include "mcp-server.inbound" . -}}
 {{- $hosts := include "mcp-server.hosts" . | splitList "\n" -}}
-{{- $inbound := dict "listen" (printf "0.0.0.0:%s" (include "mcp-server.inboundPort" .)) "upstream" "http://127.0.0.1:3333" -}}
+{{- $inbound := dict "listen" (printf "[::]:%s" (include "mcp-server.inboundPort" .)) "upstream" "http://127.0.0.1:3333" -}}
 {{- if not (has "*" $hosts) -}}{{- $_ := set $inbound "allowedHosts" $hosts -}}{{- end -}}
 {{- with .Values.app.allowedOrigins -}}{{- $_ := set $inbound "allowedOrigins" . -}}{{- end -}}
 {{- /* The sidecar's own default, and paths of probes that are not in it. */ -}}

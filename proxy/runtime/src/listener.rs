@@ -21,7 +21,7 @@ pub use stream::{PeerAddr, Stream};
 /// A TCP address, or the path of a Unix socket (`unix:/run/x.sock`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ListenAddr {
-    /// A TCP address; port 0 lets the system choose.
+    /// A TCP address; port 0 lets the system choose. `[::]` is every address, IPv4 included, and `0.0.0.0` where the kernel has no IPv6.
     Tcp(SocketAddr),
     /// A Unix socket's path.
     Unix(PathBuf),

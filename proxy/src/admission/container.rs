@@ -16,8 +16,8 @@ const TOKEN_FILE: &str = "token";
 pub(super) const CONFIG_DIR: &str = "/etc/token-sidecar";
 /// Where the program is in its image.
 pub(super) const PROGRAM_DIR: &str = "/usr/local/bin";
-/// Where `admin` listens: the kubelet probes from outside of the pod.
-const ADMIN_HOST: &str = "0.0.0.0";
+/// Where `admin` listens: the kubelet probes from outside of the pod, by IPv4 or IPv6.
+const ADMIN_HOST: &str = "[::]";
 
 /// Stands for a URL that only the kubelet can read, while the configuration is put together and checked.
 fn unread(port: u16) -> String {

@@ -185,7 +185,7 @@ fn a_native_sidecar_with_the_variable_rewritten() {
             "--listen",
             "127.0.0.1:8080",
             "--admin",
-            "0.0.0.0:9090",
+            "[::]:9090",
             "--workers",
             "2"
         ])
@@ -290,7 +290,7 @@ fn different_upstreams_get_listeners_of_their_own() {
     assert_eq!(
         config,
         json!({
-            "listen": "127.0.0.1:8080", "admin": "0.0.0.0:9090", "workers": 2,
+            "listen": "127.0.0.1:8080", "admin": "[::]:9090", "workers": 2,
             "credentials": {
                 "backend-api-url": {"entraClientAssertion": {"scope": "api://orders/.default"}},
                 "other": {"entraClientAssertion": {"scope": "api://other/.default"}},

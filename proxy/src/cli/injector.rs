@@ -72,11 +72,11 @@ pub(super) struct Webhook {
         default_value = "/etc/token-sidecar/tls/tls.key"
     )]
     key: PathBuf,
-    /// Where the API server calls, by https: IP:PORT
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    /// Where the API server calls, by https: IP:PORT; [::] is every address, IPv4 too
+    #[arg(long, value_name = "ADDR", default_value = "[::]:8443")]
     listen: String,
     /// Where probes and metrics are served
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090")]
+    #[arg(long, value_name = "ADDR", default_value = "[::]:9090")]
     admin: String,
     /// The injector's own namespace, whose pods are left alone
     #[arg(long, value_name = "NAME")]

@@ -50,7 +50,7 @@ pub(super) const fn key(
 #[rustfmt::skip]
 pub(super) const KEYS: &[Key] = &[
     key("listen", "address", Default("127.0.0.1:8080"), "Where routes that name no listener are served: `IP:PORT` or `unix:/PATH`."),
-    key("admin", "address", Default("0.0.0.0:9090"), "Where `/livez`, `/startupz`, `/readyz` and `/metrics` are served."),
+    key("admin", "address", Default("[::]:9090"), "Where `/livez`, `/startupz`, `/readyz` and `/metrics` are served. `[::]` is every address: IPv4 too, and `0.0.0.0` where there is no IPv6."),
     key("allowNonLoopbackListeners", "boolean", Default("false"), "Lets `listen` name addresses off loopback, and serves peers that are not on loopback. Whoever reaches such a listener uses the pod's identity."),
     key("workers", "number", Optional, "Worker threads, each with its own listeners and connection pool. Without it: one per core that the process may use."),
     key("log.level", "level", VariableOr(super::env::LOG_LEVEL, "info"), "`error`, `warn`, `info`, `debug` or `trace`, or directives such as `token_sidecar=debug,info`."),

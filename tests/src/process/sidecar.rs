@@ -27,8 +27,8 @@ pub struct SidecarSetup {
     pub env: BTreeMap<String, OsString>,
     /// Further arguments.
     pub args: Vec<OsString>,
-    /// The text of a configuration file; `{listen}`, `{admin}` and `{inbound}` in it are replaced by free addresses. Without one, `--listen` and
-    /// `--admin` say them.
+    /// The text of a configuration file; `{listen}`, `{admin}` and `{inbound}` in it are replaced by free addresses, `{admin-port}`
+    /// and `{inbound-port}` by their ports. Without one, `--listen` and `--admin` say them.
     pub config: Option<String>,
 }
 
@@ -270,7 +270,9 @@ pub(super) async fn answers(
 }
 
 fn addressed(text: &str, listen: SocketAddr, admin: SocketAddr, inbound: SocketAddr) -> String {
-    text.replace("{listen}", &listen.to_string())
+    text.replace("{admin-port}", &admin.port().to_string())
+        .replace("{inbound-port}", &inbound.port().to_string())
+        .replace("{listen}", &listen.to_string())
         .replace("{admin}", &admin.to_string())
         .replace("{inbound}", &inbound.to_string())
 }

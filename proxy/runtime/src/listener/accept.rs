@@ -1,6 +1,6 @@
 //! The accept loop's one step: it never fails and never spins, whatever the system answers.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -71,6 +71,8 @@ impl Socket {
                 let (stream, peer) = listener.accept().await?;
                 // Fails only on a connection that is dead already; its first read will say so.
                 drop(stream.set_nodelay(true));
+                // `[::]` sees IPv4 peers as ::ffff:…; to everybody else they are IPv4.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 Ok((Stream::Tcp(stream), PeerAddr::Tcp(peer)))
             }
             Self::Unix(listener) => {

@@ -1,8 +1,8 @@
-//! Binding: clear errors instead of a silently shared port, and replacement of a dead process' socket file.
+//! Binding: clear errors instead of a silently shared port, `[::]` for both families of addresses, and replacement of a dead process' socket file.
 
 use std::{
     fs, io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::{
         fs::{FileTypeExt as _, PermissionsExt as _},
         net::UnixListener,
@@ -85,8 +85,12 @@ fn tcp_socket(
     options: BindOptions,
     reuse_port: bool,
 ) -> Result<TcpListener, BindError> {
-    let bind = || -> io::Result<TcpListener> {
+    let bind = |addr: SocketAddr| -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        if every_address(&addr) {
+            // Whatever net.ipv6.bindv6only says: IPv4 peers reach it, too.
+            socket.set_only_v6(false)?;
+        }
         // Connections of an earlier run that linger in TIME_WAIT must not hold the port.
         socket.set_reuse_address(true)?;
         if reuse_port {
@@ -97,10 +101,31 @@ fn tcp_socket(
         socket.listen(options.backlog)?;
         Ok(socket.into())
     };
-    bind().map_err(|source| match source.kind() {
+    on_any_kernel(addr, bind).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse { addr },
         _ => BindError::Tcp { addr, source },
     })
+}
+
+/// `[::]`: every address of the machine, of IPv6 and of IPv4.
+fn every_address(addr: &SocketAddr) -> bool {
+    addr.is_ipv6() && addr.ip().is_unspecified()
+}
+
+/// Binds; `[::]` on a kernel without IPv6 is `0.0.0.0`.
+fn on_any_kernel<T>(addr: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    match bind(addr) {
+        Err(error) if every_address(&addr) && is_without_ipv6(&error) => {
+            bind((Ipv4Addr::UNSPECIFIED, addr.port()).into())
+        }
+        bound => bound,
+    }
+}
+
+/// `EAFNOSUPPORT`: there is no IPv6 in the kernel; `EADDRNOTAVAIL`: it has no address.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// Binds a Unix socket, after removing the file of a dead one.
@@ -153,5 +178,36 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
             path: path.to_owned(),
         }),
         Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(addr: &str, answers: impl Fn(SocketAddr) -> Option<i32>) -> (Vec<String>, bool) {
+        let seen = std::cell::RefCell::new(Vec::new());
+        let bound = on_any_kernel(addr.parse().unwrap(), |addr| {
+            seen.borrow_mut().push(addr.to_string());
+            answers(addr).map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
+        });
+        (seen.into_inner(), bound.is_ok())
+    }
+
+    #[test]
+    fn without_ipv6_every_address_is_every_ipv4_address() {
+        const EAFNOSUPPORT: i32 = 97;
+        const EADDRINUSE: i32 = 98;
+        const EADDRNOTAVAIL: i32 = 99;
+        for missing in [EAFNOSUPPORT, EADDRNOTAVAIL] {
+            let without = |addr: SocketAddr| addr.is_ipv6().then_some(missing);
+            let both = ["[::]:9090", "0.0.0.0:9090"].map(str::to_owned).to_vec();
+            assert_eq!(tried("[::]:9090", without), (both, true));
+            // An address that somebody chose is that address or an error.
+            let one = vec!["[::1]:9090".to_owned()];
+            assert_eq!(tried("[::1]:9090", without), (one, false));
+        }
+        let taken = tried("[::]:9090", |_| Some(EADDRINUSE));
+        assert_eq!(taken, (vec!["[::]:9090".to_owned()], false));
     }
 }

@@ -99,6 +99,28 @@ async fn tcp_connections_arrive_without_delay() {
 }
 
 #[tokio::test]
+async fn every_address_takes_both_families() {
+    for options in [BindOptions::default(), SHARED] {
+        let every = "[::]:0".parse().unwrap();
+        let listener = Listener::bind(&every, options).unwrap();
+        let addr = port(&listener);
+        let mut listener = listener.into_tokio().unwrap();
+        for ip in ["127.0.0.1", "::1"] {
+            let to = SocketAddr::new(ip.parse().unwrap(), addr.port());
+            // Where there is no IPv6, or its loopback has no address, nobody calls by it.
+            if to.is_ipv6() && std::net::TcpListener::bind("[::1]:0").is_err() {
+                continue;
+            }
+            let client = TcpStream::connect(to).await.unwrap();
+            let (_, peer) = timeout(BOUND, listener.accept()).await.unwrap();
+            // An IPv4 peer is one, and not ::ffff:127.0.0.1.
+            assert_eq!(peer, PeerAddr::Tcp(client.local_addr().unwrap()));
+            assert!(peer.is_local());
+        }
+    }
+}
+
+#[tokio::test]
 async fn unix_connections_carry_the_peers_credentials() {
     let dir = Dir::new();
     let listener = Listener::bind(&dir.socket(), BindOptions::default()).unwrap();

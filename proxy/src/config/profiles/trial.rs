@@ -95,7 +95,7 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
         at,
         value: Value::Map(vec![
             entry("listen", text(format!("127.0.0.1:{}", params.port))),
-            entry("admin", text(format!("0.0.0.0:{}", params.admin_port))),
+            entry("admin", text(format!("[::]:{}", params.admin_port))),
             entry(
                 "credentials",
                 Node {

@@ -241,7 +241,7 @@ fn without_a_file_aks_and_two_options_are_enough() {
         ["127.0.0.1:8080".parse().unwrap()]
     );
     assert!(!config.request.allow_remote_peers);
-    assert_eq!(config.admin.to_string(), "0.0.0.0:9090");
+    assert_eq!(config.admin.to_string(), "[::]:9090");
     let route = &config.request.routes[0];
     assert_eq!(
         (

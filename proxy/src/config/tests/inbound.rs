@@ -301,7 +301,7 @@ fn listener_and_workload_are_in_their_places() {
             UPSTREAM,
             RESOURCE,
             "",
-            "inbound.listen: takes the admin listener's place (0.0.0.0:9090); choose another port",
+            "inbound.listen: takes the admin listener's place ([::]:9090); choose another port",
         ),
         (
             LISTEN,

@@ -140,7 +140,7 @@ fn top_level() {
         ),
         (
             "listen: 127.0.0.1:9090",
-            "c.yaml:1:9: listen: takes the admin listener's place (0.0.0.0:9090); choose another port",
+            "c.yaml:1:9: listen: takes the admin listener's place ([::]:9090); choose another port",
         ),
         (
             "listen: '[::1]:9090'\nadmin: '[::]:9090'",

@@ -87,7 +87,7 @@ fn routes() {
         ),
         (
             "listen: 127.0.0.1:9090",
-            "c.yaml:4:11: routes[0].listen: takes the admin listener's place (0.0.0.0:9090); choose another port",
+            "c.yaml:4:11: routes[0].listen: takes the admin listener's place ([::]:9090); choose another port",
         ),
     ] {
         refused(with_route_key(lines), message);
