@@ -8,6 +8,7 @@ pub mod proxy;
 pub mod tls;
 pub mod tls_server;
 pub mod token_proxy;
+pub mod x509;
 
 #[cfg(test)]
 pub(crate) mod raw_server;

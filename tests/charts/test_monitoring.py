@@ -18,7 +18,6 @@ from lib import ALL, CHARTS, INJECTOR, ROOT, SERVER
 from lib import binary, documents, one, template
 
 HERE = pathlib.Path(__file__).parent
-DASHBOARD = SERVER / "files" / "dashboard.json"
 # What the operator's pod discovery and kube-state-metrics put on every series.
 # `exported_`: a label of the series itself that the target has too.
 TARGET_LABELS = {"namespace", "pod", "container", "job", "instance", "endpoint", "exported_namespace"}
@@ -33,11 +32,19 @@ OTHERS = {
 }
 
 
+ROWS = re.compile(r"^\| `(token_sidecar_[a-z_]+)` \| ([^|]*) \|", re.M)
+
+
+def in_table(readme: pathlib.Path) -> set[str]:
+    """The sidecar's or the injector's series, as its README lists them."""
+    return {name for name, _ in ROWS.findall(readme.read_text())}
+
+
 def series() -> dict[str, set[str]]:
     """Every series with its labels: the sidecar's from the tables of the two READMEs, which a test holds against the code; the server's from a running one."""
     known = dict(OTHERS)
     tables = (ROOT / "README.md").read_text() + (ROOT / "proxy" / "README.md").read_text()
-    for name, labels in re.findall(r"^\| `(token_sidecar_[a-z_]+)` \| ([^|]*) \|", tables, re.M):
+    for name, labels in ROWS.findall(tables):
         known[name] = set(re.findall(r"`([a-z_]+)`", labels))
     known |= server_series()
     return known
@@ -173,9 +180,20 @@ class Alerts(unittest.TestCase):
         self.assertEqual(a.read_text(), b.read_text(), f"copy {a.relative_to(ROOT)} over {b.relative_to(ROOT)}")
 
 
-class Dashboard(unittest.TestCase):
-    dashboard = json.loads(DASHBOARD.read_text())
-    panels = [p for p in dashboard["panels"] if p["type"] != "row"]
+class Dashboard:
+    """What holds of every dashboard."""
+
+    chart: pathlib.Path
+    file: str
+    variables: set[str]
+    series: set[str]
+    """Those that it must show."""
+    at_least: int
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dashboard = json.loads((cls.chart / "files" / "dashboard.json").read_text())
+        cls.panels = [p for p in cls.dashboard["panels"] if p["type"] != "row"]
 
     def test_every_query_is_promql_on_series_that_are_exported(self):
         rules = []
@@ -199,16 +217,14 @@ class Dashboard(unittest.TestCase):
             file.flush()
             done = subprocess.run(["promtool", "check", "rules", file.name], capture_output=True, text=True, check=False)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertGreater(len(rules), 20)
+        self.assertGreaterEqual(len(rules), self.at_least)
 
     def test_it_shows_every_series(self):
         shown = set()
         for panel in self.panels:
             for target in panel["targets"]:
                 shown |= {re.sub(r"_(bucket|sum|count)$", "", n) for n in names_in(target["expr"])}
-        # The injector's own are not a sidecar's.
-        injector = {"token_sidecar_injections_total", "token_sidecar_admission_duration_seconds", "token_sidecar_certificate_reloads_total"}
-        self.assertEqual({n for n in KNOWN if n.startswith("token_sidecar_")} - shown - injector, set(), "give them a panel in charts/mcp-server/files/dashboard.json")
+        self.assertEqual(self.series - shown, set(), f"give them a panel in charts/{self.chart.name}/files/dashboard.json")
 
     def test_panels_are_complete_and_do_not_overlap(self):
         ids, taken = set(), {}
@@ -232,14 +248,27 @@ class Dashboard(unittest.TestCase):
 
     def test_variables(self):
         variables = {v["name"]: v for v in self.dashboard["templating"]["list"]}
-        self.assertEqual(set(variables), {"datasource", "namespace", "pod", "route"})
+        self.assertEqual(set(variables), self.variables)
         for variable in variables.values():
             if variable["type"] == "query":
                 self.assertEqual(unknown(variable["definition"]), [])
 
     def test_the_chart_carries_it_whole(self):
-        configmap = one(documents(template(SERVER, SERVER / "ci" / "monitoring-values.yaml")), "ConfigMap", "-dashboard")
-        self.assertEqual(json.loads(configmap["data"]["token-sidecar.json"]), self.dashboard)
+        configmap = one(documents(template(self.chart, self.chart / "ci" / "monitoring-values.yaml")), "ConfigMap", "-dashboard")
+        self.assertEqual(json.loads(configmap["data"][self.file]), self.dashboard)
+        self.assertEqual(configmap["metadata"]["labels"]["grafana_dashboard"], "1")
+
+
+class ServerDashboard(Dashboard, unittest.TestCase):
+    chart, file, at_least = SERVER, "token-sidecar.json", 20
+    variables = {"datasource", "namespace", "pod", "route"}
+    series = in_table(ROOT / "README.md")
+
+
+class InjectorDashboard(Dashboard, unittest.TestCase):
+    chart, file, at_least = INJECTOR, "token-sidecar-injector.json", 10
+    variables = {"datasource", "namespace", "pod"}
+    series = in_table(ROOT / "proxy" / "README.md")
 
 
 class Watcher(unittest.TestCase):

@@ -2,7 +2,7 @@
 
 use crate::lab::program;
 use harness::{
-    certs::Ca,
+    certs::{Ca, Leaf},
     client::{Answer, Client},
     process::{AS_SIDECAR, Metrics, Process},
     temp::TempDir,
@@ -126,9 +126,12 @@ impl Injector {
 
 /// Puts a new certificate for `localhost` into a directory, each file in one step.
 pub(crate) fn certify(ca: &Ca, dir: &Path) {
-    let (chain, key) = ca
-        .write_leaf("webhook", &ca.leaf(&["localhost"]).unwrap())
-        .unwrap();
+    install(ca, &ca.leaf(&["localhost"]).unwrap(), dir);
+}
+
+/// Puts a certificate into a directory, each file in one step.
+pub(crate) fn install(ca: &Ca, leaf: &Leaf, dir: &Path) {
+    let (chain, key) = ca.write_leaf("webhook", leaf).unwrap();
     for (from, to) in [(chain, "tls.crt"), (key, "tls.key")] {
         let new = dir.join(format!("{to}.new"));
         fs::copy(from, &new).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::{
     lab::program,
-    webhook_lab::{Injector, certify, patched, recorded},
+    webhook_lab::{Injector, certify, install, patched, recorded},
 };
 use harness::{
     body,
@@ -165,6 +165,49 @@ async fn the_serving_certificate_is_reloaded() {
     injector.ca = other;
     injector.response(&recorded("deployment")).await;
     assert!(!injector.process.output().contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn how_long_the_serving_certificate_is_good_is_told() {
+    let injector = Injector::start().await;
+    let told = |from: u64, to: u64| {
+        [("not_before", from), ("expiry", to)].map(|(what, at)| {
+            format!("\ntoken_sidecar_certificate_{what}_timestamp_seconds {at}\n")
+        })
+    };
+    let dated = |from, to| injector.ca.dated_leaf(&["localhost"], from, to).unwrap();
+    // 2020-01-01 to 2100-01-01.
+    let good = dated((2020, 1, 1), (2100, 1, 1));
+    install(&injector.ca, &good, injector.dir.path());
+    let shown = told(1_577_836_800, 4_102_444_800);
+    injector
+        .metric("the new one's times", |m| {
+            shown.iter().all(|s| m.0.contains(s))
+        })
+        .await;
+    injector
+        .process
+        .logged("2100-01-01T00:00:00")
+        .await
+        .unwrap();
+    // One that has expired does not take its place.
+    install(
+        &injector.ca,
+        &dated((2020, 1, 1), (2021, 1, 1)),
+        injector.dir.path(),
+    );
+    let metrics = injector
+        .metric("the refusal to be counted", |m| {
+            // Its files come one after the other: there may have been a pair that does not belong together.
+            m.0.contains("token_sidecar_certificate_reloads_total{result=\"failure\"}")
+                && injector
+                    .process
+                    .output()
+                    .contains("and the one before has not")
+        })
+        .await;
+    assert!(shown.iter().all(|s| metrics.0.contains(s)), "{}", metrics.0);
+    injector.response(&recorded("deployment")).await;
 }
 
 #[tokio::test]

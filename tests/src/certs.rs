@@ -7,7 +7,7 @@ use jsonwebtoken::{
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier,
@@ -105,10 +105,33 @@ impl Ca {
     /// When a name is neither.
     pub fn leaf(&self, names: &[&str]) -> Result<Leaf> {
         let name = names.first().copied().unwrap_or("localhost");
-        self.sign(names, name, ExtendedKeyUsagePurpose::ServerAuth)
+        self.sign(names, name, ExtendedKeyUsagePurpose::ServerAuth, |_| {})
     }
 
-    fn sign(&self, names: &[&str], name: &str, usage: ExtendedKeyUsagePurpose) -> Result<Leaf> {
+    /// As [`Ca::leaf`], good from the first day to the second, each (year, month, day).
+    ///
+    /// # Errors
+    /// As [`Ca::leaf`].
+    pub fn dated_leaf(
+        &self,
+        names: &[&str],
+        from: (i32, u8, u8),
+        to: (i32, u8, u8),
+    ) -> Result<Leaf> {
+        let name = names.first().copied().unwrap_or("localhost");
+        self.sign(names, name, ExtendedKeyUsagePurpose::ServerAuth, |params| {
+            params.not_before = date_time_ymd(from.0, from.1, from.2);
+            params.not_after = date_time_ymd(to.0, to.1, to.2);
+        })
+    }
+
+    fn sign(
+        &self,
+        names: &[&str],
+        name: &str,
+        usage: ExtendedKeyUsagePurpose,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<Leaf> {
         let key = KeyPair::generate()?;
         let mut params =
             CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -116,6 +139,7 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Leaf {
             certificate: certificate.der().clone(),
@@ -168,7 +192,7 @@ impl Ca {
     /// # Errors
     /// Never in practice.
     pub fn client_leaf(&self, name: &str) -> Result<Leaf> {
-        self.sign(&[], name, ExtendedKeyUsagePurpose::ClientAuth)
+        self.sign(&[], name, ExtendedKeyUsagePurpose::ClientAuth, |_| {})
     }
 
     /// A fresh leaf for `names` with its key, for a server that chooses among several.

@@ -1,11 +1,15 @@
 //! The series that belong to no flow (build, configuration, process), and the registration of all of them.
 
-use crate::metrics::{
-    admission::AdmissionMetrics, inbound::InboundMetrics, request::RequestMetrics,
-    token::TokenMetrics,
+use crate::{
+    metrics::{
+        admission::AdmissionMetrics, inbound::InboundMetrics, request::RequestMetrics,
+        token::TokenMetrics,
+    },
+    net::x509::Validity,
 };
 use prometheus::{
-    Gauge, IntCounterVec, IntGaugeVec, Opts, Registry, process_collector::ProcessCollector,
+    Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    process_collector::ProcessCollector,
 };
 use sidecar_runtime::clock::Clock;
 
@@ -100,6 +104,8 @@ pub(super) struct WebhookSeries {
     reloads: IntCounterVec,
     reloaded: Gauge,
     certificates: IntCounterVec,
+    certificate_from: IntGauge,
+    certificate_to: IntGauge,
 }
 
 impl WebhookSeries {
@@ -126,6 +132,14 @@ impl WebhookSeries {
             ),
             &["result"],
         )?;
+        let certificate_from = IntGauge::new(
+            "token_sidecar_certificate_not_before_timestamp_seconds",
+            "Since when the serving certificate is good, in seconds since the epoch.",
+        )?;
+        let certificate_to = IntGauge::new(
+            "token_sidecar_certificate_expiry_timestamp_seconds",
+            "When the serving certificate expires, or the first of its chain, in seconds since the epoch.",
+        )?;
         for result in ["success", "failure"] {
             reloads.with_label_values(&[result]).inc_by(0);
             certificates.with_label_values(&[result]).inc_by(0);
@@ -133,12 +147,16 @@ impl WebhookSeries {
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(reloaded.clone()))?;
         registry.register(Box::new(certificates.clone()))?;
+        registry.register(Box::new(certificate_from.clone()))?;
+        registry.register(Box::new(certificate_to.clone()))?;
         process(registry)?;
         Ok(Self {
             admission: AdmissionMetrics::register(registry)?,
             reloads,
             reloaded,
             certificates,
+            certificate_from,
+            certificate_to,
         })
     }
 
@@ -155,6 +173,12 @@ impl WebhookSeries {
     pub(super) fn certificate_reloaded(&self, success: bool) {
         let result = if success { "success" } else { "failure" };
         self.certificates.with_label_values(&[result]).inc();
+    }
+
+    /// Says which serving certificate is in force.
+    pub(super) fn certificate_in_force(&self, validity: Validity) {
+        self.certificate_from.set(validity.not_before);
+        self.certificate_to.set(validity.not_after);
     }
 }
 

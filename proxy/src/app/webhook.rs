@@ -14,7 +14,7 @@ use crate::{
 };
 use sidecar_runtime::{
     admin::Admin,
-    clock::Clock,
+    clock::{Clock, rfc3339},
     listener::{BindOptions, Listener},
     liveness::Liveness,
     readiness::Readiness,
@@ -107,6 +107,7 @@ async fn until_stopped(
         series.admission.clone(),
     ));
     series.profiles_reloaded(&clock, true);
+    in_service(&certificate, &series, &clock);
 
     let stop_admin = Arc::new(Notify::new());
     let stop = Arc::clone(&stop_admin);
@@ -163,10 +164,10 @@ async fn until_stopped(
         let now = pair(&params.certificate, &params.key);
         if asked || (now.is_some() && now != watched.certificate) {
             watched.certificate = now;
-            let result = certificate.reload();
+            let result = certificate.reload(seconds(clock.unix_now()));
             series.certificate_reloaded(result.is_ok());
             match result {
-                Ok(()) => tracing::info!("serving certificate reloaded"),
+                Ok(()) => in_service(&certificate, &series, &clock),
                 Err(error) => {
                     tracing::error!(error = %chain(&error), "serving certificate not reloaded: the one before stays in force")
                 }
@@ -190,6 +191,26 @@ async fn until_stopped(
         .await;
     stop_admin.notify_one();
     Ok(stopped?)
+}
+
+/// Tells of the serving certificate that was taken over. One that has expired is served all the same: the API server says best what is wrong then.
+fn in_service(certificate: &ServingCertificate, series: &WebhookSeries, clock: &Clock) {
+    let validity = certificate.validity();
+    series.certificate_in_force(validity);
+    let until = u64::try_from(validity.not_after).unwrap_or_default();
+    let until = rfc3339(Duration::from_secs(until));
+    if validity.not_after < seconds(clock.unix_now()) {
+        tracing::error!(
+            until,
+            "the serving certificate has expired: API servers refuse it, so that pods that ask are not created, or without a sidecar; renew it"
+        );
+    } else {
+        tracing::info!(until, "serving certificate taken over");
+    }
+}
+
+fn seconds(since_epoch: Duration) -> i64 {
+    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// What the files held when they were last read.

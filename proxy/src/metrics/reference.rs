@@ -183,6 +183,16 @@ pub const WEBHOOK_SERIES: &[Row] = &[
         "Serving certificates taken over or refused after the first one.",
     ),
     (
+        "certificate_not_before_timestamp_seconds",
+        &[],
+        "Since when the serving certificate is good, in seconds since the epoch.",
+    ),
+    (
+        "certificate_expiry_timestamp_seconds",
+        &[],
+        "When the serving certificate expires, or the first of its chain, in seconds since the epoch.",
+    ),
+    (
         "build_info",
         &["version", "revision"],
         "1; the labels say what is running.",

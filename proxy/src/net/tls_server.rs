@@ -1,6 +1,9 @@
 //! A serving certificate that is read from files and can be read anew while connections are served. Same provider as the clients.
 
-use super::tls::{TlsError, provider};
+use super::{
+    tls::{TlsError, provider},
+    x509::{self, Validity},
+};
 use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
@@ -22,7 +25,13 @@ pub struct ServingCertificate {
 }
 
 /// What new handshakes get. Its `Debug` is by hand: a key must not come near a log.
-struct Current(ArcSwap<CertifiedKey>);
+struct Current(ArcSwap<Pair>);
+
+/// A certificate with its key, and when its chain is good.
+struct Pair {
+    key: Arc<CertifiedKey>,
+    validity: Validity,
+}
 
 impl std::fmt::Debug for Current {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -32,7 +41,7 @@ impl std::fmt::Debug for Current {
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        Some(Arc::clone(&self.0.load().key))
     }
 }
 
@@ -50,15 +59,25 @@ impl ServingCertificate {
         })
     }
 
-    /// Reads the files anew; handshakes from now on get what is in them.
+    /// Reads the files anew; handshakes from now on get what is in them. `now`: seconds since the epoch.
     ///
     /// # Errors
-    /// As [`Self::load`]; then everything stays as it is.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.current
-            .0
-            .store(Arc::new(read(&self.certificate, &self.key)?));
+    /// As [`Self::load`], and when they hold an expired certificate in the place of one that is good; then everything stays as it is.
+    pub fn reload(&self, now: i64) -> Result<(), TlsError> {
+        let new = read(&self.certificate, &self.key)?;
+        if new.validity.not_after < now && now <= self.validity().not_after {
+            return Err(TlsError::Serving {
+                path: self.certificate.clone(),
+                cause: "it has expired, and the one before has not".into(),
+            });
+        }
+        self.current.0.store(Arc::new(new));
         Ok(())
+    }
+
+    /// When clients take what is served: from the server's own certificate's first moment to the last one of the first of its chain to end.
+    pub fn validity(&self) -> Validity {
+        self.current.0.load().validity
     }
 
     /// A server's configuration with it: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, no client certificates.
@@ -76,7 +95,7 @@ impl ServingCertificate {
     }
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+fn read(certificate: &Path, key: &Path) -> Result<Pair, TlsError> {
     let bad = |path: &Path, cause: String| TlsError::Serving {
         path: path.to_owned(),
         cause,
@@ -84,11 +103,24 @@ fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| bad(certificate, e.to_string()))?;
-    if chain.is_empty() {
-        return Err(bad(certificate, "it holds no certificate".into()));
-    }
+    let validity = chain
+        .iter()
+        .map(|c| x509::validity(c).ok_or_else(|| bad(certificate, "it is no X.509".into())))
+        .reduce(|own, next| {
+            let (own, next) = (own?, next?);
+            Ok(Validity {
+                not_after: own.not_after.min(next.not_after),
+                ..own
+            })
+        })
+        .ok_or_else(|| bad(certificate, "it holds no certificate".into()))??;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(key, e.to_string()))?;
-    CertifiedKey::from_der(chain, private, &provider()).map_err(|e| bad(key, e.to_string()))
+    let key =
+        CertifiedKey::from_der(chain, private, &provider()).map_err(|e| bad(key, e.to_string()))?;
+    Ok(Pair {
+        key: Arc::new(key),
+        validity,
+    })
 }
 
 #[cfg(test)]
@@ -122,16 +154,52 @@ mod tests {
         std::fs::write(&certificate, first.cert.pem()).unwrap();
         std::fs::write(&key, first.signing_key.serialize_pem()).unwrap();
         let serving = ServingCertificate::load(&certificate, &key).unwrap();
-        let served = || serving.current.0.load().cert.first().cloned();
+        let served = || serving.current.0.load().key.cert.first().cloned();
         assert_eq!(served().as_ref(), Some(first.cert.der()));
         std::fs::write(&certificate, second.cert.pem()).unwrap();
-        let e = serving.reload().unwrap_err().to_string();
+        let e = serving.reload(0).unwrap_err().to_string();
         assert!(e.contains("tls.key") && e.contains("belong"), "{e}");
         assert_eq!(served().as_ref(), Some(first.cert.der()));
         std::fs::write(&key, second.signing_key.serialize_pem()).unwrap();
-        serving.reload().unwrap();
+        serving.reload(0).unwrap();
         assert_eq!(served().as_ref(), Some(second.cert.der()));
         assert!(!format!("{serving:?}").contains("BEGIN"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+    #[test]
+    fn a_chain_is_good_until_the_first_of_it_ends() {
+        use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+        let dir = std::env::temp_dir().join(format!("token-sidecar-chain-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let made = |from: i32, to: i32| {
+            let mut params = CertificateParams::new(vec!["webhook".into()]).unwrap();
+            params.not_before = date_time_ymd(from, 1, 1);
+            params.not_after = date_time_ymd(to, 1, 1);
+            params.self_signed(&key).unwrap().pem()
+        };
+        std::fs::write(dir.join("key"), key.serialize_pem()).unwrap();
+        let year = |y| date_time_ymd(y, 1, 1).unix_timestamp();
+        for (chain, not_after) in [
+            (made(2024, 2030), 2030),
+            (made(2024, 2030) + &made(2020, 2026), 2026),
+            (made(2024, 2030) + &made(2020, 2040), 2030),
+        ] {
+            std::fs::write(dir.join("chain"), chain).unwrap();
+            let serving = ServingCertificate::load(&dir.join("chain"), &dir.join("key")).unwrap();
+            let expected = Validity {
+                not_before: year(2024),
+                not_after: year(not_after),
+            };
+            assert_eq!(serving.validity(), expected);
+            // An old one does not take the place of a good one, but of another old one.
+            std::fs::write(dir.join("chain"), made(2020, 2022)).unwrap();
+            let e = serving.reload(year(2024)).unwrap_err().to_string();
+            assert!(e.contains("it has expired"), "{e}");
+            assert_eq!(serving.validity(), expected);
+            serving.reload(year(2050)).unwrap();
+            assert_eq!(serving.validity().not_after, year(2022));
+        }
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -108,7 +108,7 @@ async fn every_address_takes_both_families() {
         for ip in ["127.0.0.1", "::1"] {
             let to = SocketAddr::new(ip.parse().unwrap(), addr.port());
             // Where there is no IPv6, or its loopback has no address, nobody calls by it.
-            if to.is_ipv6() && std::net::TcpListener::bind("[::1]:0").is_err() {
+            if to.is_ipv6() && TcpListener::bind("[::1]:0").is_err() {
                 continue;
             }
             let client = TcpStream::connect(to).await.unwrap();
