@@ -74,6 +74,7 @@ async fn the_probes_say_what_is_pending_and_why() {
 /// Every series of the contract that exists from the start or after one good request.
 const SERIES: &[&str] = &[
     "token_sidecar_subject_token_expiry_timestamp_seconds{subject_token=\"pod\"}",
+    "token_sidecar_subject_token_issued_timestamp_seconds{subject_token=\"pod\"}",
     "token_sidecar_subject_token_rotations_total{subject_token=\"pod\"}",
     "token_sidecar_issued_token_expiry_timestamp_seconds{credential=\"default\"}",
     "token_sidecar_issued_token_renewed_timestamp_seconds{credential=\"default\"}",

@@ -255,7 +255,7 @@ mod tests {
         let registry = Registry::new();
         let all = Series::register(&registry, &Clock::system()).unwrap();
         let subject = all.token.subject_token("pod");
-        subject.rotated(Duration::from_secs(1));
+        subject.rotated(Duration::ZERO, Duration::from_secs(1));
         subject.failed("empty");
         let credential = all.token.credential("arm");
         credential.issued(

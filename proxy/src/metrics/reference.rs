@@ -14,6 +14,11 @@ pub const SERIES: &[Row] = &[
         "When the subject token expires, in seconds since the epoch.",
     ),
     (
+        "subject_token_issued_timestamp_seconds",
+        &["subject_token"],
+        "When the subject token was issued (its iat; without one, when it was first seen), in seconds since the epoch.",
+    ),
+    (
         "subject_token_rotations_total",
         &["subject_token"],
         "Times the subject token's file was seen with another good token, the first included.",

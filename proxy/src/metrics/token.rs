@@ -19,6 +19,7 @@ use std::{
 #[derive(Clone)]
 pub struct TokenMetrics {
     subject_expiry: GaugeVec,
+    subject_issued: GaugeVec,
     subject_rotations: IntCounterVec,
     subject_errors: IntCounterVec,
     issued_expiry: GaugeVec,
@@ -98,6 +99,12 @@ impl TokenMetrics {
                 registry,
                 "subject_token_expiry_timestamp_seconds",
                 "When the subject token expires, in seconds since the epoch.",
+                &["subject_token"],
+            )?,
+            subject_issued: gauge(
+                registry,
+                "subject_token_issued_timestamp_seconds",
+                "When the subject token was issued (its iat; without one, when it was first seen), in seconds since the epoch.",
                 &["subject_token"],
             )?,
             subject_rotations: counter(
@@ -225,12 +232,17 @@ pub struct SubjectTokenMetrics {
 }
 
 impl SubjectTokenMetrics {
-    /// Another good token, which expires at `exp` (since the epoch).
-    pub fn rotated(&self, exp: Duration) {
+    /// Another good token, issued at `issued` and good until `exp` (both since the epoch). The two make its life, of which alerts take shares.
+    pub fn rotated(&self, issued: Duration, exp: Duration) {
         self.rotations.inc();
+        let name = [&*self.name];
+        self.all
+            .subject_issued
+            .with_label_values(&name)
+            .set(issued.as_secs_f64());
         self.all
             .subject_expiry
-            .with_label_values(&[&*self.name])
+            .with_label_values(&name)
             .set(exp.as_secs_f64());
     }
 
@@ -252,6 +264,7 @@ impl Drop for SubjectTokenMetrics {
         let name = &*self.name;
         // A child that was never made is not there to remove.
         self.all.subject_expiry.remove_label_values(&[name]).ok();
+        self.all.subject_issued.remove_label_values(&[name]).ok();
         self.all.subject_rotations.remove_label_values(&[name]).ok();
         for (reason, _) in labels {
             self.all
@@ -396,11 +409,12 @@ mod tests {
         credential.failing("timeout", secs(101));
         credential.failing("aadsts_700213", secs(101));
         credential.unavailable().inc();
-        subject.rotated(secs(500));
+        subject.rotated(secs(200), secs(500));
         subject.failed("empty");
         let shown = text(&registry);
         for line in [
             r#"token_sidecar_subject_token_expiry_timestamp_seconds{subject_token="pod"} 500"#,
+            r#"token_sidecar_subject_token_issued_timestamp_seconds{subject_token="pod"} 200"#,
             r#"token_sidecar_subject_token_rotations_total{subject_token="pod"} 1"#,
             r#"token_sidecar_subject_token_errors_total{reason="empty",subject_token="pod"} 1"#,
             r#"token_sidecar_issued_token_expiry_timestamp_seconds{credential="arm"} 160"#,

@@ -227,7 +227,8 @@ impl SubjectFile {
                 info!(subject_token = %self.name, fingerprint = %token.fingerprint(), exp = token.claims().exp.as_secs(),
                     iss = token.claims().iss.as_deref().map(one_line), sub = token.claims().sub.as_deref().map(one_line),
                     "subject token rotated");
-                self.metrics.rotated(token.claims().exp);
+                self.metrics
+                    .rotated(token.claims().issued_at(now), token.claims().exp);
                 self.condition
                     .ready_until(self.clock.instant_at(token.claims().exp));
                 *seen = Seen {

@@ -151,6 +151,9 @@ async fn rotations_are_seen_by_events_in_both_layouts_again_and_again() {
                 .as_deref(),
             Some("6")
         );
+        // The token's own `iat`.
+        let issued = r#"token_sidecar_subject_token_issued_timestamp_seconds{subject_token="pod"}"#;
+        assert_eq!(bench.metric(issued).as_deref(), Some("1"));
         task.abort();
     }
 }

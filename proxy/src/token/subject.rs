@@ -35,6 +35,14 @@ pub struct Claims {
     pub may_act: Option<Party>,
 }
 
+impl Claims {
+    /// When the token was issued, for the share of its life that is over: its `iat`; without one, or with one that lies ahead (an issuer's clock),
+    /// `now`, when it is first seen. Never after `exp` of a token that is still good.
+    pub fn issued_at(&self, now: Duration) -> Duration {
+        self.iat.map_or(now, |iat| iat.min(now))
+    }
+}
+
 /// Whom an `act` or `may_act` claim names (RFC 8693 sections 4.1 and 4.4), as far as `iss` and `sub` do.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Party {
@@ -263,6 +271,20 @@ pub(crate) mod tests {
 
     fn parse(content: &str) -> Result<SubjectToken, SubjectError> {
         SubjectToken::parse(content.as_bytes(), Duration::from_secs(1000))
+    }
+
+    #[test]
+    fn it_was_issued_when_it_says_but_never_ahead_of_now() {
+        let issued = |claims: &str| {
+            let token = parse(&jwt_with(claims)).unwrap();
+            token
+                .claims()
+                .issued_at(Duration::from_secs(1000))
+                .as_secs()
+        };
+        assert_eq!(issued(r#""exp":2000,"iat":400"#), 400);
+        assert_eq!(issued(r#""exp":2000,"iat":1500"#), 1000);
+        assert_eq!(issued(r#""exp":2000"#), 1000);
     }
 
     #[test]
