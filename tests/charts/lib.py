@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 
@@ -35,8 +36,8 @@ def helm(binary: str, *args: str, stdin: str | None = None) -> str:
 
 
 def ci_values(chart: pathlib.Path) -> list[pathlib.Path]:
-    """The matrix: every values file under the chart's ci/."""
-    return sorted((chart / "ci").glob("*-values.yaml"))
+    """The matrix: every values file under the chart's ci/ and examples/."""
+    return sorted((chart / "ci").glob("*-values.yaml")) + sorted((chart / "examples").glob("*-values.yaml"))
 
 
 def values_of(path: pathlib.Path) -> dict:
@@ -105,8 +106,29 @@ def containers(pod: dict) -> list[dict]:
 
 
 def env_of(container: dict) -> dict:
-    """A container's literal environment."""
-    return {e["name"]: e.get("value") for e in container.get("env", [])}
+    """A container's literal environment; what the kubelet would look up is left out."""
+    return {e["name"]: e.get("value", "") for e in container.get("env", []) if "valueFrom" not in e}
+
+
+def config_of(objects: list[dict]) -> str:
+    """The sidecar's configuration as its container finds it: out of the environment, or out of the mounted ConfigMap."""
+    sidecar = next(c for c in containers(one(objects, "Deployment")["spec"]["template"]) if c["name"] == "token-sidecar")
+    text = env_of(sidecar).get("TOKEN_SIDECAR_CONFIG_TEXT")
+    if text is None:
+        return one(objects, "ConfigMap", "-sidecar")["data"]["config.yaml"]
+    # As the kubelet does: `$$` is a dollar sign, and `$(NAME)` would be a variable's value.
+    assert not re.search(r"(?<!\$)(\$\$)*\$\(", text), "a part of the configuration would be taken for a variable"
+    return text.replace("$$", "$")
+
+
+def tools_of(pod: dict) -> str | None:
+    """The server's tools as its container finds them: a file out of an annotation of the pod."""
+    for volume in pod["spec"].get("volumes", []):
+        if volume["name"] == "tools":
+            [item] = volume["downwardAPI"]["items"]
+            key = re.fullmatch(r"metadata\.annotations\['(.+)'\]", item["fieldRef"]["fieldPath"]).group(1)
+            return pod["metadata"]["annotations"][key]
+    return None
 
 
 def binary(name: str) -> str:

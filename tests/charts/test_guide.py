@@ -14,7 +14,7 @@ import unittest
 import yaml
 
 from lib import ALL, CHARTS, HELMS, ROOT
-from lib import binary, documents, env_of, of_kind, one, values_of
+from lib import binary, config_of, documents, env_of, one, tools_of, values_of
 from test_monitoring import KNOWN, unknown
 from test_render import as_aks_serves
 
@@ -96,13 +96,13 @@ class Commands(unittest.TestCase):
         pod = as_aks_serves(one(objects, "Deployment")["spec"]["template"])
         with tempfile.TemporaryDirectory() as folder:
             config = pathlib.Path(folder, "config.yaml")
-            config.write_text(one(objects, "ConfigMap", "-sidecar")["data"]["config.yaml"])
+            config.write_text(config_of(objects))
             env = {"AZURE_FEDERATED_TOKEN_FILE": "/t"}
             done = subprocess.run([binary("token-sidecar"), "--check", "--config", str(config)], env=env, capture_output=True, text=True, check=False)
             self.assertEqual((done.returncode, done.stdout), (0, "ok\n"), done.stderr)
-            for tools in [o for o in of_kind(objects, "ConfigMap") if o["metadata"]["name"].endswith("-tools")]:
+            if tools := tools_of(pod):
                 path = pathlib.Path(folder, "tools.yaml")
-                path.write_text(tools["data"]["tools.yaml"])
+                path.write_text(tools)
                 server = next(c for c in pod["spec"]["containers"] if c["name"] == "mcp-server")
                 env = {**env_of(server), "TOOLS_FILE": str(path)}
                 done = subprocess.run([binary("mcp-server"), "--check"], env=env, capture_output=True, text=True, check=False)
@@ -128,7 +128,7 @@ class Commands(unittest.TestCase):
         self.assertEqual({i.split(".", 1)[0] for i in images}, {created["--name"]})
         call = next(c for c in run.calls if c["command"] == "curl")
         message = json.loads(call["options"]["--data"])
-        tools = yaml.safe_load(one(objects, "ConfigMap", "-tools")["data"]["tools.yaml"])["tools"]
+        tools = yaml.safe_load(tools_of(pod))["tools"]
         self.assertEqual(message["params"]["name"], tools[0]["name"])
         self.assertEqual(set(message["params"]["arguments"]), set(tools[0]["inputSchema"]["required"]))
         # An app role: who gets it is the identity, and it is assigned at the API that has it.
@@ -171,7 +171,7 @@ class Commands(unittest.TestCase):
         # What the command runs in: this chart's pods, and injected ones, name the configuration in the environment.
         sidecar = one(documents(run.installed[0]), "Deployment")["spec"]["template"]["spec"]["initContainers"][0]
         self.assertEqual(sidecar["name"], "token-sidecar")
-        self.assertIn("TOKEN_SIDECAR_CONFIG", env_of(sidecar))
+        self.assertIn("TOKEN_SIDECAR_CONFIG_TEXT", env_of(sidecar))
 
     def test_identity_bindings(self):
         run = self.run_section(*BINDINGS)
@@ -214,7 +214,7 @@ class Commands(unittest.TestCase):
         objects = self.takes(next(r for r in run.installed if "resource: https://mcp.example.com/mcp" in r))
         # What is accepted must be what is issued: of tokens of version 2 the audience is the application's client id, and the issuer ends in v2.0.
         application = next(c for c in run.calls if c["command"] == "az ad app create")
-        inbound = yaml.safe_load(one(objects, "ConfigMap", "-sidecar")["data"]["config.yaml"])["inbound"]
+        inbound = yaml.safe_load(config_of(objects))["inbound"]
         self.assertEqual(application["options"]["--requested-access-token-version"], "2")
         self.assertTrue(inbound["issuers"][0]["issuer"].endswith("/v2.0"))
         self.assertRegex(inbound["audience"][0], r"^[0-9a-f-]{36}$")

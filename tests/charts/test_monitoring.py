@@ -194,6 +194,8 @@ class Dashboard:
     def setUpClass(cls):
         cls.dashboard = json.loads((cls.chart / "files" / "dashboard.json").read_text())
         cls.panels = [p for p in cls.dashboard["panels"] if p["type"] != "row"]
+        # A constant of the server's: what follows a workload's name in its pods' names.
+        cls.suffix = next((v["query"] for v in cls.dashboard["templating"]["list"] if v["name"] == "suffix"), "")
 
     def test_every_query_is_promql_on_series_that_are_exported(self):
         rules = []
@@ -208,7 +210,7 @@ class Dashboard:
                     if kept:
                         self.assertLessEqual(wanted, set(re.split(r"[,\s]+", kept[1])))
                 query = target["expr"]
-                for variable, value in {"$__rate_interval": "5m", "$__range": "3h", "$namespace": ".+", "$pod": ".+", "$route": ".+"}.items():
+                for variable, value in {"$__rate_interval": "5m", "$__range": "3h", "$namespace": ".+", "$pod": ".+", "$route": ".+", "$workload": ".+", "$suffix": self.suffix}.items():
                     query = query.replace(variable, value)
                 self.assertNotIn("$", query, "a variable that the dashboard does not have")
                 rules.append({"record": f"panel:{len(rules)}", "expr": query})
@@ -261,8 +263,28 @@ class Dashboard:
 
 class ServerDashboard(Dashboard, unittest.TestCase):
     chart, file, at_least = SERVER, "token-sidecar.json", 20
-    variables = {"datasource", "namespace", "pod", "route"}
+    variables = {"datasource", "namespace", "workload", "suffix", "pod", "route"}
     series = in_table(ROOT / "README.md")
+
+    def test_a_workload_is_its_own_pods(self):
+        """What is chosen as a workload is what its pods are named after, and no other workload's pods are shown with it."""
+        pods = {
+            "mcp-server": ["mcp-server-6c8f9d7b5-x2x4z", "mcp-server-6c8f9d7b5-q7k9m"],
+            "mcp-server-b": ["mcp-server-b-6c8f9d7b5-x2x4z"],
+            "orders-db": ["orders-db-0", "orders-db-11"],
+            "orders": ["orders-x2x4z"],
+            "report-28937280": ["report-28937280-q7k9m"],
+        }
+        chosen = next(v["regex"] for v in self.dashboard["templating"]["list"] if v["name"] == "workload")
+        for workload, own in pods.items():
+            for pod in own:
+                self.assertEqual(re.search(chosen.strip("/"), pod)[1], workload)
+            shown = [p for p in sum(pods.values(), []) if re.fullmatch(f"({workload})({self.suffix})?", p)]
+            self.assertEqual(shown, own)
+            self.assertTrue(all(re.fullmatch(f"(.+)({self.suffix})?", p) for p in [*own, "bare"]), "all are shown of `All`")
+        for panel in self.panels:
+            for target in panel["targets"]:
+                self.assertEqual(target["expr"].count('pod=~"$pod"'), target["expr"].count('pod=~"($workload)($suffix)?"'))
 
 
 class InjectorDashboard(Dashboard, unittest.TestCase):

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 
 from lib import SERVER
-from lib import binary, containers, env_of, one, render
+from lib import binary, config_of, containers, env_of, one, render
 
 
 def get(url: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
@@ -84,16 +84,14 @@ class Pod(unittest.TestCase):
             sidecar, server = (next(c for c in containers(pod) if c["name"] == n) for n in ("token-sidecar", "mcp-server"))
             listen, admin, port = free_ports(3)
             moved = {"127.0.0.1:8080": f"127.0.0.1:{listen}", "[::]:9090": f"127.0.0.1:{admin}"}
-            config = one(objects, "ConfigMap", "-sidecar")["data"]["config.yaml"]
+            config = config_of(objects)
             for old, new in moved.items():
                 self.assertIn(old, config)
                 config = config.replace(old, new)
             tokens = "/var/run/secrets/token-sidecar/tokens/pod"
             config = config.replace(tokens, aks["AZURE_FEDERATED_TOKEN_FILE"])
-            file = pathlib.Path(folder, "config.yaml")
-            file.write_text(config)
             # The authority's certificate is of this run; a cluster's image has the public roots.
-            env = {**env_of(sidecar), "TOKEN_SIDECAR_CONFIG": str(file), "SSL_CERT_FILE": aks["SSL_CERT_FILE"]}
+            env = {**env_of(sidecar), "TOKEN_SIDECAR_CONFIG_TEXT": config, "SSL_CERT_FILE": aks["SSL_CERT_FILE"]}
             if pod["metadata"]["labels"].get("azure.workload.identity/use") == "true":
                 env |= {k: aks[k] for k in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_AUTHORITY_HOST", "AZURE_FEDERATED_TOKEN_FILE")}
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -125,7 +123,7 @@ class Pod(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertNotIn("[FAIL]", done.stdout)
             env.pop("AZURE_FEDERATED_TOKEN_FILE", None)
-            file.write_text(config.replace(aks["AZURE_FEDERATED_TOKEN_FILE"], "/nowhere") + "\n")
+            env["TOKEN_SIDECAR_CONFIG_TEXT"] = config.replace(aks["AZURE_FEDERATED_TOKEN_FILE"], "/nowhere")
             done = subprocess.run([binary("token-sidecar"), *doctor], env=env, capture_output=True, text=True, timeout=120, check=False)
             self.assertNotEqual(done.returncode, 0, "the doctor finds what is wrong")
 

@@ -1,16 +1,19 @@
-{{/* From values to the sidecar's configuration file, and what is wrong with the values. Every refusal names the value and the mend. */}}
+{{/* From values to the sidecar's configuration and the server's tools. What is wrong with the values beyond that is looked at in _check*.tpl. */}}
 
 {{/* The listener that the server calls. Its port is the first; `upstreams` have their own. */}}
 {{- define "mcp-server.port" -}}8080{{- end -}}
 {{- define "mcp-server.adminPort" -}}9090{{- end -}}
 {{- define "mcp-server.inboundPort" -}}3334{{- end -}}
 
+{{/* The server's own. */}}
+{{- define "mcp-server.appPort" -}}{{- int .Values.app.port -}}{{- end -}}
+
 {{/* Whether callers come through the sidecar. */}}
 {{- define "mcp-server.inbound" -}}{{- if .Values.inbound.issuers -}}true{{- end -}}{{- end -}}
 
 {{/* The port of the pod that callers come to. */}}
 {{- define "mcp-server.callersPort" -}}
-{{- if include "mcp-server.inbound" . -}}{{- include "mcp-server.inboundPort" . -}}{{- else -}}3333{{- end -}}
+{{- if include "mcp-server.inbound" . -}}{{- include "mcp-server.inboundPort" . -}}{{- else -}}{{- include "mcp-server.appPort" . -}}{{- end -}}
 {{- end -}}
 
 {{/* The names by which callers in the cluster call, one a line. */}}
@@ -26,21 +29,6 @@
 {{- fail (printf "sidecar.native: Kubernetes %s has no native sidecars (they came with 1.29); set sidecar.native=false" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 true
-{{- end -}}
-{{- end -}}
-
-{{- define "mcp-server.checkUrl" -}}
-{{- if not (regexMatch "^(https://|http://(localhost|127\\.[0-9.]+|\\[::1\\])([:/]|$))" .url) -}}
-{{- fail (printf "%s: `%s` must be an https URL; a token is never sent over plain http, but to a loopback address (a route with allowInsecureHttp is for sidecar.config)" .name .url) -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "mcp-server.checkScope" -}}
-{{- if contains " " .scope -}}
-{{- fail (printf "%s: `%s` holds several scopes; Entra issues a token for one resource: give its /.default scope, and every further upstream an entry of `upstreams`" .name .scope) -}}
-{{- end -}}
-{{- if not (hasSuffix "/.default" .scope) -}}
-{{- fail (printf "%s: `%s` must end in /.default, such as https://management.azure.com/.default (api://<application id>/.default for an API of your own)" .name .scope) -}}
 {{- end -}}
 {{- end -}}
 
@@ -77,65 +65,6 @@ true
 {{- end -}}
 {{- end -}}
 
-{{/* What is wrong beyond the names and types that values.schema.json looks at. */}}
-{{- define "mcp-server.check" -}}
-{{- $values := .Values -}}
-{{- if and (not $values.app.backendApiUrl) (not (hasKey $values.sidecar.config "routes")) -}}
-{{- fail "app.backendApiUrl: the URL that the tools' requests go to is needed, such as https://api.example.com" -}}
-{{- end -}}
-{{- if and $values.inbound (not $values.inbound.issuers) -}}
-{{- fail "inbound.issuers: whose tokens are accepted must be said, such as [{issuer: https://login.microsoftonline.com/TENANT/v2.0}]" -}}
-{{- end -}}
-{{- if and $values.inbound (not $values.inbound.resource) -}}
-{{- fail "inbound.resource: the server's URL as its callers know it is needed, such as https://mcp.example.com/mcp" -}}
-{{- end -}}
-{{- if and $values.inbound (has "*" $values.app.allowedHosts) -}}
-{{- fail "app.allowedHosts: `*` is not for a server with `inbound`; name the hosts by which callers come" -}}
-{{- end -}}
-{{- if include "mcp-server.inbound" . -}}
-{{- range $name, $path := $values.app.probes -}}
-{{- if not $path -}}
-{{- fail (printf "app.probes.%s: with `inbound` the server is asked through the sidecar, by a path; give one that it answers without a token" $name) -}}
-{{- end -}}
-{{- if and (hasKey $values.inbound "publicPaths") (not (has $path $values.inbound.publicPaths)) -}}
-{{- fail (printf "inbound.publicPaths: `%s` (app.probes.%s) is not among them, so the kubelet would be asked for a token; add it" $path $name) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- if and $values.monitoring.podMonitor.enabled $values.monitoring.serviceMonitor.enabled -}}
-{{- fail "monitoring: podMonitor and serviceMonitor are both enabled, so every series would be there twice; enable one" -}}
-{{- end -}}
-{{- if and (eq $values.subjectToken.source "webhook") (ne $values.subjectToken.audience "api://AzureADTokenExchange") -}}
-{{- fail (printf "subjectToken.audience: with source=webhook the audience is always api://AzureADTokenExchange; for `%s` set subjectToken.source=projected" $values.subjectToken.audience) -}}
-{{- end -}}
-{{- if and (eq $values.subjectToken.source "webhook") (not $values.azure.clientId) $values.serviceAccount.create (not (hasKey $values.serviceAccount.annotations "azure.workload.identity/client-id")) -}}
-{{- fail "azure.clientId: AKS' webhook needs the identity's client id (`az identity show … --query clientId`); away from Azure set subjectToken.source=projected" -}}
-{{- end -}}
-{{- if and $values.subjectToken.identityBinding (ne $values.subjectToken.source "webhook") -}}
-{{- fail "subjectToken.identityBinding: AKS' webhook sets up identity bindings; it needs subjectToken.source=webhook" -}}
-{{- end -}}
-{{- if and (eq (toString $values.securityContext.runAsUser) (toString $values.sidecarSecurityContext.runAsUser)) $values.securityContext.runAsUser -}}
-{{- fail (printf "securityContext.runAsUser and sidecarSecurityContext.runAsUser are both %v: the server could then read the sidecar's memory; give them different users" $values.securityContext.runAsUser) -}}
-{{- end -}}
-{{- if and $values.autoscaling.enabled (gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
-{{- fail (printf "autoscaling: minReplicas (%d) is more than maxReplicas (%d)" (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
-{{- end -}}
-{{- range $values.app.env -}}
-{{- if has .name (list "BACKEND_API_URL" "BACKEND_API_TIMEOUT" "READINESS_CHECK_BACKEND" "LOG_LEVEL" "PORT" "TOOLS_FILE" "ALLOWED_HOSTS" "ALLOWED_ORIGINS" "SHUTDOWN_DELAY" "SHUTDOWN_DEADLINE") -}}
-{{- fail (printf "app.env: %s is set by this chart; use the value that stands for it (app.*)" .name) -}}
-{{- end -}}
-{{- if and (has .name (list "FORWARD_CALLER" "CALLER_HEADER")) $values.inbound -}}
-{{- fail (printf "app.env: %s is set by this chart where `inbound` is; use inbound.handleHeader" .name) -}}
-{{- end -}}
-{{- if and (eq .name "HOST") $values.inbound -}}
-{{- fail "app.env: with `inbound` the server listens on loopback alone, so that nobody gets around the sidecar; leave HOST out" -}}
-{{- end -}}
-{{- if hasPrefix "AZURE_" .name -}}
-{{- fail (printf "app.env: %s would make the server a holder of the identity; what the sidecar is to know is in azure.*" .name) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
 {{/* The configuration file, as YAML. */}}
 {{- define "mcp-server.config" -}}
 {{- include "mcp-server.check" . -}}
@@ -149,7 +78,7 @@ true
 {{- end -}}
 {{- $routes = append $routes (dict "name" "backend" "upstream" . "credential" "backend") -}}
 {{- end -}}
-{{- $ports := list $port (include "mcp-server.adminPort" .) (include "mcp-server.inboundPort" .) "3333" -}}
+{{- $ports := list $port (include "mcp-server.adminPort" .) (include "mcp-server.inboundPort" .) (include "mcp-server.appPort" .) -}}
 {{- range .Values.upstreams -}}
 {{- $at := printf "upstreams[%s]" .name -}}
 {{- include "mcp-server.checkUrl" (dict "name" (printf "%s.url" $at) "url" .url) -}}
@@ -172,7 +101,7 @@ true
 {{- with include "mcp-server.subjectTokens" . | fromYaml -}}{{- $_ := set $config "subjectTokens" . -}}{{- end -}}
 {{- if include "mcp-server.inbound" . -}}
 {{- $hosts := include "mcp-server.hosts" . | splitList "\n" -}}
-{{- $inbound := dict "listen" (printf "[::]:%s" (include "mcp-server.inboundPort" .)) "upstream" "http://127.0.0.1:3333" -}}
+{{- $inbound := dict "listen" (printf "[::]:%s" (include "mcp-server.inboundPort" .)) "upstream" (printf "http://127.0.0.1:%s" (include "mcp-server.appPort" .)) -}}
 {{- if not (has "*" $hosts) -}}{{- $_ := set $inbound "allowedHosts" $hosts -}}{{- end -}}
 {{- with .Values.app.allowedOrigins -}}{{- $_ := set $inbound "allowedOrigins" . -}}{{- end -}}
 {{- /* The sidecar's own default, and paths of probes that are not in it. */ -}}
@@ -211,21 +140,28 @@ pod: {file: {{ $dir }}/pod}
 {{- max 1 (sub (int .Values.terminationGracePeriodSeconds) 15) -}}
 {{- end -}}
 
-{{/* The URLs that the configuration makes the sidecar talk to, one a line; loopback ones left out. */}}
-{{- define "mcp-server.urls" -}}
-{{- $config := include "mcp-server.config" . | fromYaml -}}
-{{- $urls := list -}}
-{{- $found := regexFindAll "\"(upstream|authorityHost|issuer|[a-zA-Z]*(Endpoint|Uri|Url))\":\"https?://[^\"/]+" (toJson $config) -1 -}}
-{{- range $found -}}
-{{- $url := regexReplaceAll "^.*\":\"" . "" -}}
-{{- if not (regexMatch "^https?://(localhost|127\\.|\\[::1\\])" $url) -}}{{- $urls = append $urls $url -}}{{- end -}}
+{{/*
+Where the configuration stands. In the pod template it belongs to the pods: those of the last release keep theirs until they are replaced, and a rollback
+brings it back. In a ConfigMap it belongs to the release: all pods take a change over by themselves.
+*/}}
+{{- define "mcp-server.configInPod" -}}
+{{- if .Values.sidecar.restartOnConfigChange -}}
+{{- /* Linux takes 128 KiB for one variable, its name included. */ -}}
+{{- $size := include "mcp-server.config" . | len -}}
+{{- if gt $size 131000 -}}
+{{- fail (printf "sidecar.config: the configuration has %d bytes, and a variable of the pod's takes 131000; set sidecar.restartOnConfigChange=false, which mounts it from a ConfigMap" $size) -}}
 {{- end -}}
-{{- if contains "entraClientAssertion" (toJson $config) -}}{{- $urls = append $urls (.Values.azure.authorityHost | default "https://login.microsoftonline.com" | trimSuffix "/") -}}{{- end -}}
-{{- with .Values.sidecar.httpsProxy -}}{{- $urls = append $urls (trimSuffix "/" .) -}}{{- end -}}
-{{- $urls | uniq | sortAlpha | join "\n" -}}
+true
+{{- end -}}
 {{- end -}}
 
-{{/* The port of such a URL. */}}
-{{- define "mcp-server.urlPort" -}}
-{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" .) | default (ternary "443" "80" (hasPrefix "https:" .)) -}}
+{{/* The file of the server's tools, or nothing. It stands in an annotation of the pods, for the reasons above, and is mounted from there. */}}
+{{- define "mcp-server.tools" -}}
+{{- with .Values.app.tools -}}
+{{- $tools := toYaml . -}}
+{{- if gt (len $tools) 240000 -}}
+{{- fail (printf "app.tools: the file has %d bytes, and the pods' annotations take 240000; make two servers of it" (len $tools)) -}}
+{{- end -}}
+{{- $tools -}}
+{{- end -}}
 {{- end -}}

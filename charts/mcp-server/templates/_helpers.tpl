@@ -1,18 +1,28 @@
-{{/* Names, labels, images. No decisions in here: those are in _config.tpl. */}}
+{{/* Names, images, what every container is held to. No decisions in here: those are in _check.tpl and _config.tpl. */}}
 
 {{- define "mcp-server.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The release's name when it holds the chart's, else both: `helm install mcp-server …` gives a Service `mcp-server`. */}}
+{{/*
+The release's name when it holds the chart's, else both: `helm install mcp-server …` gives a Service `mcp-server`. At most 52 characters, so that what is
+appended to it fits. Of the release's own name nothing is cut off without a hash in its place: two long names stay two.
+*/}}
 {{- define "mcp-server.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride -}}
+{{- else if gt (len .Release.Name) 52 -}}
+{{- printf "%s-%s" (.Release.Name | trunc 43 | trimSuffix "-") (.Release.Name | sha256sum | trunc 8) -}}
 {{- else if contains (include "mcp-server.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- .Release.Name -}}
 {{- else -}}
 {{- printf "%s-%s" .Release.Name (include "mcp-server.name" .) | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The name that labels of the test's pod have: not that of the server's pods, so that the Service sends it no requests. */}}
+{{- define "mcp-server.testName" -}}
+{{- printf "%s-test" (include "mcp-server.name" . | trunc 58 | trimSuffix "-") -}}
 {{- end -}}
 
 {{- define "mcp-server.serviceAccountName" -}}
@@ -23,17 +33,13 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "mcp-server.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "mcp-server.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-{{- end -}}
-
-{{- define "mcp-server.labels" -}}
-{{ include "mcp-server.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: token-sidecar
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{/*
+The names of a Deployment's pods, as a regular expression: DEPLOYMENT-TEMPLATE'S HASH-RANDOM. The kubelet's limit of 63 characters cuts into the middle of
+long ones, where the last hyphen may be lost.
+*/}}
+{{- define "mcp-server.podPattern" -}}
+{{- $name := include "mcp-server.fullname" . -}}
+{{- printf "%s-[a-z0-9]+%s[a-z0-9]{5}" $name (ternary "-?" "-" (gt (len $name) 46)) -}}
 {{- end -}}
 
 {{/* repository@digest, or repository:tag; the tag's default is the chart's appVersion. In: a dict of `image` and `chart`. */}}
@@ -41,13 +47,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .image.digest -}}
 {{- printf "%s@%s" .image.repository .image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" .image.repository (.image.tag | default .chart.AppVersion | toString) -}}
+{{- printf "%s:%s" .image.repository (.image.tag | default .chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
 
 {{/* A container's securityContext as given, and what every container of this chart is held to whatever was given. */}}
 {{- define "mcp-server.containerSecurity" -}}
-{{- $security := deepCopy . -}}
+{{- $security := deepCopy (. | default dict) -}}
 {{- range $key, $value := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "privileged" false "capabilities" (dict "drop" (list "ALL")) -}}
 {{- $_ := set $security $key $value -}}
 {{- end -}}
