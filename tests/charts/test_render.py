@@ -363,7 +363,7 @@ class Server(unittest.TestCase):
         written = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"] if not m.get("readOnly")}
         self.assertEqual(list(written.values()), ["/tmp", "/var/cache/app"])
         self.assertLessEqual(written.keys(), {v["name"] for v in pod["volumes"] if v.get("emptyDir") == {}})
-        self.assertFalse(written.keys() & {m["name"] for m in pod["initContainers"][0]["volumeMounts"]}, "the sidecar's is its own")
+        self.assertFalse(written.keys() & {m["name"] for m in pod["initContainers"][0].get("volumeMounts", [])}, "the sidecar's is its own")
         own["app"]["metrics"] = False
         scraped = one(render(SERVER, {**own, "monitoring": {"podMonitor": {"enabled": True}}}), "PodMonitor")["spec"]["podMetricsEndpoints"]
         self.assertEqual([e["port"] for e in scraped], ["admin"])
