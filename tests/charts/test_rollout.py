@@ -134,6 +134,17 @@ class Upgrade(unittest.TestCase):
                         if key in fields:
                             self.assertEqual(spec[key], fields[key])
 
+    def test_values_of_the_first_version_are_enough(self):
+        """`helm upgrade --reuse-values` brings the defaults of the version that was installed: what has come since is not among them."""
+        new = ["app.envFrom", "app.command", "app.args", "app.port", "app.scratch", "app.volumes", "app.volumeMounts", "service.loadBalancerSourceRanges", "sidecar.env"]
+        new += ["commonLabels", "runtimeClassName", "dnsConfig", "hostAliases", "revisionHistoryLimit"]
+        for helm_name in HELMS:
+            bare = render(SERVER, GOOD, "--set", ",".join(f"{n}=null" for n in new), helm_name=helm_name)
+            for o in render(SERVER, GOOD, helm_name=helm_name):
+                if o["kind"] == "Deployment":
+                    del o["spec"]["revisionHistoryLimit"]
+                self.assertIn(o, bare)
+
     def test_the_record_is_of_this_chart(self):
         self.assertGreater(len(self.FIRST), 5)
         self.assertTrue(all("Deployment/mcp-server" in first for first in self.FIRST.values()))

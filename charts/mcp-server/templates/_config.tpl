@@ -6,7 +6,7 @@
 {{- define "mcp-server.inboundPort" -}}3334{{- end -}}
 
 {{/* The server's own. */}}
-{{- define "mcp-server.appPort" -}}{{- int .Values.app.port -}}{{- end -}}
+{{- define "mcp-server.appPort" -}}{{- int (.Values.app.port | default 3333) -}}{{- end -}}
 
 {{/* Whether callers come through the sidecar. */}}
 {{- define "mcp-server.inbound" -}}{{- if .Values.inbound.issuers -}}true{{- end -}}{{- end -}}
