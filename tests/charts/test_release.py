@@ -9,6 +9,7 @@ import unittest
 
 import api_server
 from lib import HELMS, SERVER
+from lib import config_of
 
 
 class Helm:
@@ -38,8 +39,8 @@ class Releases(unittest.TestCase):
         return done.stdout
 
     def upstream(self, helm: Helm) -> str:
-        """The upstream that the release's configuration names."""
-        [config] = [o["data"]["config.yaml"] for name, o in helm.named("configmaps").items() if name.endswith("-sidecar")]
+        """The upstream that the configuration of the release's pods names."""
+        config = config_of(list(helm.named("deployments").values()))
         return next(line for line in config.splitlines() if "upstream:" in line).split()[-1]
 
     def test_a_release_from_its_first_day_to_its_last(self):
