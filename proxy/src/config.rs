@@ -37,7 +37,7 @@ use sidecar_runtime::{
     telemetry::{self, LogFormat},
 };
 use std::{io::Read, num::NonZeroUsize, path::PathBuf, time::Duration};
-use tree::{Node, Value};
+use tree::Node;
 
 /// Everything the process needs to know. Only [`load`] builds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,14 +205,10 @@ fn read(document: Option<Document>, problems: &Problems) -> Option<Option<Node>>
 }
 
 fn decode(tree: &Node, context: &Context<'_>) -> Option<Config> {
-    const EMPTY: &Node = &Node {
-        at: Place::Whole,
-        value: Value::Null,
-    };
     let top = Fields::open(context, tree, String::new(), "")?;
     let admin = top.value("admin", parse::listen);
     let workers = top.value("workers", parse::count(1024));
-    let log = top.map("log", "log", EMPTY).and_then(|log| {
+    let log = top.map("log", "log").and_then(|log| {
         let level = log.value("level", level);
         let format = log.value("format", format);
         Some(LogParams {
@@ -220,7 +216,7 @@ fn decode(tree: &Node, context: &Context<'_>) -> Option<Config> {
             format: format?,
         })
     });
-    let shutdown = top.map("shutdown", "shutdown", EMPTY).and_then(|shutdown| {
+    let shutdown = top.map("shutdown", "shutdown").and_then(|shutdown| {
         let delay = shutdown.value("delay", units::duration);
         let deadline = shutdown.value("deadline", units::duration);
         Some(ShutdownParams {

@@ -210,13 +210,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Opens a map under a key; nothing there is an empty map.
-    pub(super) fn map(
-        &self,
-        name: &'static str,
-        pattern: &'static str,
-        empty: &'a Node,
-    ) -> Option<Self> {
-        let node = self.node(name).unwrap_or(empty);
+    pub(super) fn map(&self, name: &'static str, pattern: &'static str) -> Option<Self> {
+        const NOTHING: &Node = &Node {
+            at: Place::Whole,
+            value: Value::Null,
+        };
+        let node = self.node(name).unwrap_or(NOTHING);
         let mut fields = Self::open(self.context, node, self.join(name), pattern)?;
         if self.node(name).is_none() {
             fields.at = self.at;

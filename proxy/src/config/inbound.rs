@@ -1,19 +1,18 @@
 //! `inbound` -> what the inbound side of the request flow and the verification of callers' tokens need.
 
 use super::{
-    error::Place,
     fields::{Fields, shown},
     parse,
-    request::Listeners,
+    request::{Listeners, timeouts},
     token,
-    tree::{Node, Value},
+    tree::Value,
     units,
 };
 use crate::{
     net::guard::is_loopback_name,
     request::{
         inbound::params::{InboundParams, Preflights},
-        params::{HttpVersions, RouteParams, UpstreamParams, UpstreamTimeouts},
+        params::{HttpVersions, RouteParams, UpstreamParams},
     },
     token::verify::{
         jwk::Algorithm,
@@ -36,11 +35,6 @@ const MAX_CONNECTIONS: usize = 1024;
 const MAX_IDLE: usize = 128;
 const IDLE: Duration = Duration::from_secs(90);
 
-const EMPTY: &Node = &Node {
-    at: Place::Whole,
-    value: Value::Null,
-};
-
 /// What `inbound` says.
 pub(super) struct Inbound {
     pub(super) side: InboundParams,
@@ -52,7 +46,7 @@ pub(super) fn decode(top: &Fields<'_>, listeners: &mut Listeners<'_>) -> Option<
     if top.node("inbound").is_none() {
         return Some(None);
     }
-    let fields = top.map("inbound", "inbound", EMPTY)?;
+    let fields = top.map("inbound", "inbound")?;
     let listen = fields
         .value("listen", parse::listen)
         .map(|l| listeners.add_inbound(l, fields.at("listen"), fields.join("listen")));
@@ -83,7 +77,7 @@ pub(super) fn decode(top: &Fields<'_>, listeners: &mut Listeners<'_>) -> Option<
     let strip_response_headers = fields.list("stripResponseHeaders", parse::header_name);
     let max_request_body = fields.value("maxRequestBody", units::size);
     let upgrades = fields.value("upgrades", parse::boolean);
-    let timeouts = timeouts(&fields);
+    let timeouts = timeouts(&fields, "inbound.timeouts");
     let keys = keys(&fields);
     let required_claims = required_claims(&fields);
     let audiences = match (audience, &resource) {
@@ -290,20 +284,8 @@ fn public_paths(fields: &Fields<'_>) -> Option<Vec<String>> {
     })
 }
 
-fn timeouts(fields: &Fields<'_>) -> Option<UpstreamTimeouts> {
-    let fields = fields.map("timeouts", "inbound.timeouts", EMPTY)?;
-    let connect = fields.value("connect", parse::timeout);
-    let response_header = fields.value("responseHeader", parse::timeout);
-    let idle = fields.value("idle", parse::timeout);
-    Some(UpstreamTimeouts {
-        connect: connect?,
-        response_header: response_header?,
-        idle: idle?,
-    })
-}
-
 fn keys(fields: &Fields<'_>) -> Option<KeysParams> {
-    let fields = fields.map("keys", "inbound.keys", EMPTY)?;
+    let fields = fields.map("keys", "inbound.keys")?;
     let refresh = fields.value("refreshInterval", at_least(Duration::from_secs(10), "10s"));
     let cooldown = fields.value("cooldown", at_least(Duration::from_secs(1), "1s"));
     let max_stale = fields.value("maxStale", units::duration);

@@ -7,7 +7,7 @@ pub use options::{WebhookOptions, WebhookSettings};
 
 use super::{
     Config, ConfigErrors, Document, Source,
-    error::{Place, Problems},
+    error::Problems,
     fields::{Context, Fields, shown},
     keys::Presence,
     load, parse,
@@ -22,11 +22,6 @@ use crate::admission::{
 };
 use serde_json::Map;
 use std::time::Duration;
-
-const EMPTY: &Node = &Node {
-    at: Place::Whole,
-    value: Value::Null,
-};
 
 /// Reads a profiles file.
 ///
@@ -206,13 +201,13 @@ fn variable(text: &str) -> Result<String, String> {
 }
 
 fn resources(profile: &Fields<'_>) -> Option<Map<String, serde_json::Value>> {
-    let fields = profile.map("resources", "(profiles).profiles.*.resources", EMPTY)?;
+    let fields = profile.map("resources", "(profiles).profiles.*.resources")?;
     let mut out = Map::new();
     for (kind, pattern) in [
         ("requests", "(profiles).profiles.*.resources.requests"),
         ("limits", "(profiles).profiles.*.resources.limits"),
     ] {
-        let amounts = fields.map(kind, pattern, EMPTY)?;
+        let amounts = fields.map(kind, pattern)?;
         let mut read = Map::new();
         for name in ["cpu", "memory"] {
             if let Some(amount) = amounts.value(name, quantity) {
@@ -225,7 +220,7 @@ fn resources(profile: &Fields<'_>) -> Option<Map<String, serde_json::Value>> {
 }
 
 fn token(profile: &Fields<'_>) -> Option<TokenSource> {
-    let fields = profile.map("token", "(profiles).profiles.*.token", EMPTY)?;
+    let fields = profile.map("token", "(profiles).profiles.*.token")?;
     if fields.exactly_one(&["aks", "projected"])? == "aks" {
         // Has no keys of its own (yet): anything in it is a slip.
         if let Some(first) = fields.named("aks")?.first() {
@@ -237,7 +232,7 @@ fn token(profile: &Fields<'_>) -> Option<TokenSource> {
         }
         return Some(TokenSource::Aks);
     }
-    let projected = fields.map("projected", "(profiles).profiles.*.token.projected", EMPTY)?;
+    let projected = fields.map("projected", "(profiles).profiles.*.token.projected")?;
     let audience = projected.value("audience", parse::word);
     let expiration = projected.value("expiration", |t| {
         let d = super::units::duration(t)?;
@@ -292,7 +287,7 @@ fn config(profile: &Fields<'_>) -> Option<SidecarConfig> {
             alone = false;
         }
     }
-    let fields = profile.map("configMap", "(profiles).profiles.*.configMap", EMPTY)?;
+    let fields = profile.map("configMap", "(profiles).profiles.*.configMap")?;
     let name = fields.value("name", parse::name);
     let key = fields.value("key", parse::name);
     let config = SidecarConfig::ConfigMap {

@@ -4,7 +4,6 @@ use super::{
     error::Place,
     fields::{Context, Fields, shown},
     inbound, parse,
-    tree::{Node, Value},
 };
 use crate::{
     net::guard::is_loopback_name,
@@ -19,11 +18,6 @@ use std::{
     collections::{HashMap, HashSet, hash_map},
     net::SocketAddr,
     sync::Arc,
-};
-
-const EMPTY: &Node = &Node {
-    at: Place::Whole,
-    value: Value::Null,
 };
 
 /// Reads everything about requests, and with it how tokens of callers are verified. `credentials`: the declared ones with their places.
@@ -87,7 +81,7 @@ pub(super) fn decode(
 }
 
 fn limits(top: &Fields<'_>) -> Option<Limits> {
-    let fields = top.map("limits", "limits", EMPTY)?;
+    let fields = top.map("limits", "limits")?;
     let max_connections = fields.value("maxConnections", parse::count(1 << 20));
     let max_requests = fields.value("maxRequests", parse::count(1 << 20));
     // Below 8 KiB hyper has no room to read; above 1 MiB a single request holds too much.
@@ -135,7 +129,7 @@ fn route(
             without_caller.as_ref().and_then(Option::as_deref),
         );
     }
-    let timeouts = timeouts(fields);
+    let timeouts = timeouts(fields, "routes[].timeouts");
     let strip_request_headers = fields.list("stripRequestHeaders", parse::header_name);
     let strip_response_headers = fields.list("stripResponseHeaders", parse::header_name);
     let replay_buffer = fields.value("replayBuffer", parse::size_between("0B", "16MiB"));
@@ -178,7 +172,7 @@ type Selector = (ListenAddr, Option<String>, String);
 type Matched = (Option<String>, String, Option<Vec<Method>>);
 
 fn matched(route: &Fields<'_>) -> Option<Matched> {
-    let fields = route.map("match", "routes[].match", EMPTY)?;
+    let fields = route.map("match", "routes[].match")?;
     let host = fields.value("host", parse::host);
     let prefix = fields.value("pathPrefix", parse::path_prefix);
     let listed = fields.list("methods", parse::method);
@@ -211,7 +205,7 @@ fn upstream(route: &Fields<'_>) -> Option<UpstreamParams> {
     });
     let ca_file = route.value("upstreamCaFile", parse::path);
     let server_name = route.value("serverName", parse::host);
-    let pool = route.map("pool", "routes[].pool", EMPTY)?;
+    let pool = route.map("pool", "routes[].pool")?;
     let max_connections = pool.value("maxConnections", parse::count(1 << 20));
     let max_idle = pool.value("maxIdle", parse::count(1 << 20));
     let idle_timeout = pool.value("idleTimeout", parse::timeout);
@@ -237,8 +231,9 @@ fn upstream(route: &Fields<'_>) -> Option<UpstreamParams> {
     })
 }
 
-fn timeouts(route: &Fields<'_>) -> Option<UpstreamTimeouts> {
-    let fields = route.map("timeouts", "routes[].timeouts", EMPTY)?;
+/// Reads `timeouts` of a route, or of the inbound side; `pattern` is where their keys stand in the table.
+pub(super) fn timeouts(side: &Fields<'_>, pattern: &'static str) -> Option<UpstreamTimeouts> {
+    let fields = side.map("timeouts", pattern)?;
     let connect = fields.value("connect", parse::timeout);
     let response_header = fields.value("responseHeader", parse::timeout);
     let idle = fields.value("idle", parse::timeout);

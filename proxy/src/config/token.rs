@@ -18,7 +18,7 @@ use super::{
     error::Place,
     fields::{Context, Fields, shown},
     parse,
-    tree::{Entry, Node, Value},
+    tree::Entry,
 };
 use crate::{
     net::proxy::proxy_for,
@@ -199,16 +199,11 @@ fn credential(
 }
 
 fn static_secret(credential: &Fields<'_>) -> Option<StaticSecretParams> {
-    let fields = credential.map("staticSecret", "credentials.*.staticSecret", EMPTY)?;
+    let fields = credential.map("staticSecret", "credentials.*.staticSecret")?;
     Some(StaticSecretParams {
         file: fields.value("file", parse::path)?,
     })
 }
-
-const EMPTY: &Node = &Node {
-    at: Place::Whole,
-    value: Value::Null,
-};
 
 /// How the authority at `url` is reached and trusted.
 pub(super) fn authority(fields: &Fields<'_>, url: Option<&Url>) -> Option<AuthorityParams> {

@@ -5,7 +5,8 @@ mod changes;
 mod state;
 
 use super::{
-    exchange::{Exchanger, IssuedToken, SubjectTokens, error::ExchangeError},
+    attempt::Fresh,
+    exchange::{Exchanger, SubjectTokens, error::ExchangeError},
     file::SubjectSource,
     injection::Injection,
     schedule::{self, Failure, RETRY_AFTER_CAP},
@@ -14,7 +15,6 @@ use super::{
 };
 use crate::metrics::token::CredentialMetrics;
 pub use changes::{Change, NewWay, Shown};
-use http::HeaderValue;
 use sidecar_runtime::{clock::Clock, readiness::Condition};
 use state::{Blocked, Claims, Issued, Phase, State, WAKE_FLOOR};
 use std::{
@@ -26,14 +26,12 @@ use std::{
 };
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
 
 /// How long to wait without a usable subject token before looking again unasked.
 const BLOCKED: Duration = Duration::from_secs(10);
-/// Authorities stamp whole seconds and clocks differ a little: a token is not used in the last moment of its life.
-const SKEW: Duration = Duration::from_secs(1);
 
 /// What a renewer is built from.
 pub struct Renewer {
@@ -170,7 +168,7 @@ impl Renewer {
         }
     }
 
-    /// One exchange, measured and counted. A token's life begins when the request was sent: the authority cannot have issued it earlier.
+    /// One exchange, measured and counted.
     async fn exchange(
         &self,
         state: &mut State,
@@ -184,28 +182,14 @@ impl Renewer {
             claims.sent += 1;
             &*claims.json
         });
-        let result = timeout(
+        let result = Fresh::get(
+            &*self.exchanger,
             self.exchange_timeout,
-            self.exchanger.exchange(tokens, claims),
+            tokens,
+            claims,
+            self.injection.as_deref(),
         )
-        .await
-        .unwrap_or_else(|_| Err(ExchangeError::timeout()))
-        .and_then(|issued| {
-            // Planned renewals keep a distance: one that lives no longer than that is dead before the next can come.
-            let left = usable_until(&issued, sent_at).saturating_duration_since(Instant::now());
-            if left < schedule::FLOOR {
-                return Err(ExchangeError::dead_on_arrival());
-            }
-            let header = match &self.injection {
-                Some(injection) => injection.value(&issued)?,
-                None => HeaderValue::from_static(""),
-            };
-            Ok(Fresh {
-                issued,
-                header,
-                sent_at,
-            })
-        });
+        .await;
         state.attempts += 1;
         state.last_attempt = Some(Instant::now());
         if let Err(error) = &result {
@@ -216,14 +200,13 @@ impl Renewer {
     }
 
     fn store(&self, state: &mut State, fresh: Fresh) {
+        let expires_at = fresh.usable_until();
+        let (renew_in, due) = fresh.renewal(self.next_seed(state));
         let Fresh {
             issued,
             header,
             sent_at,
         } = fresh;
-        let expires_at = usable_until(&issued, sent_at);
-        let renew_in =
-            schedule::renew_after(issued.lifetime, issued.refresh_in, self.next_seed(state));
         let (took, at) = (sent_at.elapsed(), self.clock.unix_now());
         self.metrics
             .issued(took, at, self.clock.unix_at(expires_at));
@@ -234,11 +217,7 @@ impl Renewer {
             self.clock.unix_at(expires_at),
         ))));
         state.phase = Phase::Healthy;
-        // Counted from the sending, so an exchange that took long may have passed it already.
-        state.due = sent_at
-            .checked_add(renew_in)
-            .unwrap_or(sent_at)
-            .max(Instant::now() + schedule::FLOOR);
+        state.due = due;
         state.expires_at = Some(expires_at);
         state.expiry_told = false;
         state.claims = None;
@@ -407,25 +386,12 @@ impl Renewer {
     }
 }
 
-/// A token that can be stored.
-struct Fresh {
-    issued: IssuedToken,
-    header: HeaderValue,
-    sent_at: Instant,
-}
-
 struct Gone(Arc<Slot>);
 
 impl Drop for Gone {
     fn drop(&mut self) {
         self.0.publish(Activity::Stopped);
     }
-}
-
-/// Until when a token is used. Its life began when the request was sent.
-pub(super) fn usable_until(issued: &IssuedToken, sent_at: Instant) -> Instant {
-    let usable = issued.lifetime - SKEW.min(issued.lifetime / 10);
-    sent_at.checked_add(usable).unwrap_or(sent_at)
 }
 
 fn fingerprints(tokens: &SubjectTokens) -> Vec<Fingerprint> {

@@ -1,6 +1,9 @@
 //! Every check, with the exact words; many errors in one run; and that no text makes it panic.
 
-use super::{super::tree, *};
+use super::{
+    super::tree::{self, Value},
+    *,
+};
 use proptest::prelude::*;
 
 mod credentials;

@@ -2,7 +2,6 @@
 
 use super::{
     super::{fields::Fields, keys, parse, tree::Value},
-    EMPTY,
     subjects::Subjects,
 };
 use crate::token::params::{
@@ -42,7 +41,7 @@ pub(super) fn client_authentication(
         }
         Some(_) => {}
     }
-    let methods = grant.map(KEY, PATTERN, EMPTY)?;
+    let methods = grant.map(KEY, PATTERN)?;
     match methods.exactly_one(&[
         "none",
         "clientSecretBasic",
@@ -55,7 +54,6 @@ pub(super) fn client_authentication(
             let none = methods.map(
                 "none",
                 "credentials.*.tokenExchange.clientAuthentication.none",
-                EMPTY,
             )?;
             Some(ClientAuthentication::None {
                 client_id: none.value("clientId", parse::word),
@@ -65,7 +63,6 @@ pub(super) fn client_authentication(
             let basic = methods.map(
                 "clientSecretBasic",
                 "credentials.*.tokenExchange.clientAuthentication.clientSecretBasic",
-                EMPTY,
             )?;
             let (client_id, client_secret_file) = client_secret(&basic)?;
             Some(ClientAuthentication::ClientSecretBasic {
@@ -77,7 +74,6 @@ pub(super) fn client_authentication(
             let post = methods.map(
                 "clientSecretPost",
                 "credentials.*.tokenExchange.clientAuthentication.clientSecretPost",
-                EMPTY,
             )?;
             let (client_id, client_secret_file) = client_secret(&post)?;
             Some(ClientAuthentication::ClientSecretPost {
@@ -89,7 +85,6 @@ pub(super) fn client_authentication(
             let assertion = methods.map(
                 "clientAssertion",
                 "credentials.*.tokenExchange.clientAuthentication.clientAssertion",
-                EMPTY,
             )?;
             let client_id = assertion.value("clientId", parse::word);
             let subject_token = subjects.named(&assertion, "subjectToken")?;
@@ -107,7 +102,6 @@ fn private_key_jwt(methods: &Fields<'_>, at: At<'_>) -> Option<PrivateKeyJwtPara
     let fields = methods.map(
         "privateKeyJwt",
         "credentials.*.tokenExchange.clientAuthentication.privateKeyJwt",
-        EMPTY,
     )?;
     let client_id = fields.value("clientId", parse::text);
     let key_file = fields.value("keyFile", parse::path);
@@ -138,7 +132,6 @@ fn tls(methods: &Fields<'_>, at: At<'_>) -> Option<TlsClientParams> {
     let fields = methods.map(
         "tls",
         "credentials.*.tokenExchange.clientAuthentication.tls",
-        EMPTY,
     )?;
     if at.token_endpoint.is_some_and(|url| url.scheme() != "https") {
         methods.error(

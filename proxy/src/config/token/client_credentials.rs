@@ -2,7 +2,6 @@
 
 use super::{
     super::fields::Fields,
-    EMPTY,
     endpoint::{Endpoint, target},
     subjects::Subjects,
 };
@@ -12,11 +11,7 @@ pub(super) fn client_credentials(
     credential: &Fields<'_>,
     subjects: &Subjects<'_>,
 ) -> Option<ClientCredentialsParams> {
-    let fields = credential.map(
-        "clientCredentials",
-        "credentials.*.clientCredentials",
-        EMPTY,
-    )?;
+    let fields = credential.map("clientCredentials", "credentials.*.clientCredentials")?;
     let endpoint = Endpoint::of(&fields, subjects);
     if let Some(ClientAuthentication::None { .. }) = endpoint.client_authentication {
         // RFC 6749 section 4.4: for confidential clients alone.

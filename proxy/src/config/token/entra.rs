@@ -2,7 +2,7 @@
 
 use super::{
     super::{fields::Fields, parse},
-    EMPTY, authority,
+    authority,
     identity_binding::IdentityBinding,
     subjects::Subjects,
 };
@@ -30,11 +30,7 @@ pub(super) fn client_assertion(
     subjects: &Subjects<'_>,
     binding: &IdentityBinding<'_>,
 ) -> Option<EntraClientAssertionParams> {
-    let fields = credential.map(
-        "entraClientAssertion",
-        "credentials.*.entraClientAssertion",
-        EMPTY,
-    )?;
+    let fields = credential.map("entraClientAssertion", "credentials.*.entraClientAssertion")?;
     let scope = fields.value("scope", parse::entra_scope);
     let tenant = tenant(&fields, binding);
     let client_id = fields.value("clientId", parse::word);
@@ -52,7 +48,7 @@ pub(super) fn on_behalf_of(
     subjects: &Subjects<'_>,
     binding: &IdentityBinding<'_>,
 ) -> Option<EntraOnBehalfOfParams> {
-    let fields = credential.map("entraOnBehalfOf", "credentials.*.entraOnBehalfOf", EMPTY)?;
+    let fields = credential.map("entraOnBehalfOf", "credentials.*.entraOnBehalfOf")?;
     let scope = fields.value("scope", parse::delegated_scopes);
     let tenant = tenant(&fields, binding);
     let client_id = fields.value("clientId", parse::word);
@@ -88,11 +84,7 @@ pub(super) fn agent_identity(
     binding: &IdentityBinding<'_>,
     parent: &Arc<str>,
 ) -> Option<AgentIdentity> {
-    let fields = credential.map(
-        "entraAgentIdentity",
-        "credentials.*.entraAgentIdentity",
-        EMPTY,
-    )?;
+    let fields = credential.map("entraAgentIdentity", "credentials.*.entraAgentIdentity")?;
     let tenant = tenant(&fields, binding);
     let blueprint_id = fields.value("blueprintClientId", parse::word);
     let agent_id = fields.value("agentIdentityClientId", parse::word);

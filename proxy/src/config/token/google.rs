@@ -2,7 +2,7 @@
 
 use super::{
     super::{fields::Fields, parse},
-    EMPTY, authority,
+    authority,
     subjects::Subjects,
 };
 use crate::token::params::{GoogleStsParams, ImpersonationParams};
@@ -14,7 +14,7 @@ pub(super) fn google_sts(
     credential: &Fields<'_>,
     subjects: &Subjects<'_>,
 ) -> Option<GoogleStsParams> {
-    let fields = credential.map("googleSts", "credentials.*.googleSts", EMPTY)?;
+    let fields = credential.map("googleSts", "credentials.*.googleSts")?;
     let audience = fields.value("audience", parse::google_audience);
     let scope = fields.list("scope", parse::scope);
     let subject_token = subjects.named(&fields, "subjectToken");
@@ -41,11 +41,7 @@ pub(super) fn google_sts(
 }
 
 fn impersonation(google: &Fields<'_>) -> Option<ImpersonationParams> {
-    let fields = google.map(
-        "impersonation",
-        "credentials.*.googleSts.impersonation",
-        EMPTY,
-    )?;
+    let fields = google.map("impersonation", "credentials.*.googleSts.impersonation")?;
     let service_account = fields.value("serviceAccount", parse::service_account);
     let lifetime = fields.value("lifetime", parse::duration_between("10m", "12h"));
     let endpoint = fields.value("endpoint", parse::authority_host);

@@ -2,7 +2,6 @@
 
 use super::{
     super::{fields::Fields, parse},
-    EMPTY,
     endpoint::Endpoint,
     subjects::Subjects,
 };
@@ -14,11 +13,7 @@ pub(super) fn identity_assertion(
     credential: &Fields<'_>,
     subjects: &Subjects<'_>,
 ) -> Option<IdentityAssertionParams> {
-    let fields = credential.map(
-        "identityAssertion",
-        "credentials.*.identityAssertion",
-        EMPTY,
-    )?;
+    let fields = credential.map("identityAssertion", "credentials.*.identityAssertion")?;
     let second = authorization_server(&fields, subjects);
     let audience = second.as_ref().map(|(issuer, _)| issuer.clone());
     let first = identity_provider(&fields, subjects, audience);
@@ -36,7 +31,6 @@ fn identity_provider(
     let fields = grant.map(
         "identityProvider",
         "credentials.*.identityAssertion.identityProvider",
-        EMPTY,
     )?;
     let endpoint = Endpoint::of(&fields, subjects);
     let subject_token = subjects.named(&fields, "subjectToken");
@@ -61,7 +55,6 @@ fn authorization_server(
     let fields = grant.map(
         "authorizationServer",
         "credentials.*.identityAssertion.authorizationServer",
-        EMPTY,
     )?;
     let mut endpoint = Endpoint::of(&fields, subjects);
     let issuer = endpoint.issuer.take();

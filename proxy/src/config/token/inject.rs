@@ -1,7 +1,6 @@
 //! `inject`: how a credential's token is put on requests.
 
 use super::super::{fields::Fields, parse};
-use super::EMPTY;
 use crate::token::{dpop, exchange::TokenType, injection::Injection, params::GrantParams};
 use http::{HeaderName, header::AUTHORIZATION};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ pub(super) fn inject(
     if credential.node("inject").is_none() {
         return Some(Arc::default());
     }
-    let fields = credential.map("inject", "credentials.*.inject", EMPTY)?;
+    let fields = credential.map("inject", "credentials.*.inject")?;
     let header = fields.value("header", field);
     let prefix = fields.value("prefix", prefix);
     let token_type = fields.value("tokenType", |text| match text {

@@ -2,7 +2,6 @@
 
 use super::{
     super::fields::Fields,
-    EMPTY,
     endpoint::{Endpoint, target},
     subjects::Subjects,
 };
@@ -12,7 +11,7 @@ pub(super) fn jwt_bearer(
     credential: &Fields<'_>,
     subjects: &Subjects<'_>,
 ) -> Option<JwtBearerParams> {
-    let fields = credential.map("jwtBearer", "credentials.*.jwtBearer", EMPTY)?;
+    let fields = credential.map("jwtBearer", "credentials.*.jwtBearer")?;
     let endpoint = Endpoint::of(&fields, subjects);
     let assertion = subjects.named(&fields, "assertion");
     let target = target(&fields);

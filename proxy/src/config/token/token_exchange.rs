@@ -2,7 +2,6 @@
 
 use super::{
     super::{fields::Fields, parse},
-    EMPTY,
     endpoint::{Endpoint, target},
     subjects::Subjects,
 };
@@ -18,7 +17,7 @@ pub(super) fn token_exchange(
     credential: &Fields<'_>,
     subjects: &Subjects<'_>,
 ) -> Option<TokenExchangeParams> {
-    let fields = credential.map("tokenExchange", "credentials.*.tokenExchange", EMPTY)?;
+    let fields = credential.map("tokenExchange", "credentials.*.tokenExchange")?;
     let endpoint = Endpoint::of(&fields, subjects);
     let subject_token = subjects.named(&fields, "subjectToken");
     let subject_token_type = match fields.node("subjectTokenType") {
@@ -44,11 +43,7 @@ pub(super) fn token_exchange(
 }
 
 fn actor_token(exchange: &Fields<'_>, subjects: &Subjects<'_>) -> Option<ActorTokenParams> {
-    let fields = exchange.map(
-        "actorToken",
-        "credentials.*.tokenExchange.actorToken",
-        EMPTY,
-    )?;
+    let fields = exchange.map("actorToken", "credentials.*.tokenExchange.actorToken")?;
     let subject_token = subjects.named(&fields, "subjectToken");
     let token_type = fields.value("tokenType", parse::uri);
     let require_act = fields.value("requireAct", parse::boolean);

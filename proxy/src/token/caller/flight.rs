@@ -12,20 +12,19 @@ use super::{
 use crate::{
     metrics::token::CredentialMetrics,
     token::{
+        attempt::Fresh,
         exchange::{
-            Exchanger, IssuedToken, SubjectTokens,
+            Exchanger, SubjectTokens,
             error::{CallerFault, Class, ExchangeError, Fault},
         },
         file::SubjectSource,
         injection::Injection,
-        renew::usable_until,
         schedule::{self, Failure},
         slot::{Activity, Refusal},
         subject::SubjectToken,
     },
 };
 use arc_swap::ArcSwap;
-use http::HeaderValue;
 use sidecar_runtime::{clock::Clock, readiness::Condition};
 use std::{
     sync::{
@@ -37,7 +36,7 @@ use std::{
 use tokio::{
     sync::{Semaphore, mpsc::UnboundedReceiver},
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{Instrument as _, info_span, warn};
 
@@ -130,13 +129,6 @@ impl LogGate {
 
 /// A subject token of the pod's with its name.
 type Named = (Arc<str>, Arc<SubjectToken>);
-
-/// A token that can be stored.
-struct Fresh {
-    issued: IssuedToken,
-    header: HeaderValue,
-    sent_at: Instant,
-}
 
 /// Why there was no exchange.
 enum Grounded {
@@ -311,22 +303,14 @@ impl Flights {
         claims: Option<&str>,
     ) -> Result<Fresh, ExchangeError> {
         let sent_at = Instant::now();
-        let asking = means.exchanger.exchange(tokens, claims);
-        let result = timeout(means.exchange_timeout, asking)
-            .await
-            .unwrap_or_else(|_| Err(ExchangeError::timeout()))
-            .and_then(|issued| {
-                let left = usable_until(&issued, sent_at).saturating_duration_since(Instant::now());
-                if left < schedule::FLOOR {
-                    return Err(ExchangeError::dead_on_arrival());
-                }
-                let header = self.injection.value(&issued)?;
-                Ok(Fresh {
-                    issued,
-                    header,
-                    sent_at,
-                })
-            });
+        let result = Fresh::get(
+            &*means.exchanger,
+            means.exchange_timeout,
+            tokens,
+            claims,
+            Some(&self.injection),
+        )
+        .await;
         match &result {
             Ok(_) => self.metrics.issued_to_caller(sent_at.elapsed()),
             Err(error) => {
@@ -339,12 +323,9 @@ impl Flights {
 
     /// What was issued lives no longer than what it was issued for.
     fn store(&self, flight: Flight, fresh: &Fresh) {
-        let issued = &fresh.issued;
-        let expires_at = usable_until(issued, fresh.sent_at).min(flight.caller.expires_at());
-        let renew_in = schedule::renew_after(issued.lifetime, issued.refresh_in, self.next_seed());
-        let next = fresh.sent_at.checked_add(renew_in).unwrap_or(fresh.sent_at);
+        let expires_at = fresh.usable_until().min(flight.caller.expires_at());
+        let (_, next) = fresh.renewal(self.next_seed());
         flight.slot.store(fresh.header.clone(), expires_at);
-        let next = next.max(Instant::now() + schedule::FLOOR);
         flight.land(next, fresh.header.len());
     }
 

@@ -5,7 +5,7 @@ use crate::{
     metrics::token::TokenMetrics,
     token::{
         exchange::{
-            TokenType,
+            IssuedToken, TokenType,
             error::{AuthoritySays, Class},
         },
         file::{SubjectFile, tests::TestDir},

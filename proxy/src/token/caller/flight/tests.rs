@@ -12,7 +12,7 @@ use crate::{
                 tests::{caller, caller_named},
             },
         },
-        exchange::{TokenType, error::AuthoritySays},
+        exchange::{IssuedToken, TokenType, error::AuthoritySays},
         params::{CredentialParams, GrantParams, tests::token_exchange},
         slot::{Injectable, Rejection, Unavailable},
         subject::{SubjectToken, tests::jwt},

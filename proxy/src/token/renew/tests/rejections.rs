@@ -1,6 +1,7 @@
 //! Tokens that an upstream rejected, with and without claims.
 
 use super::*;
+use http::HeaderValue;
 
 #[tokio::test(start_paused = true)]
 async fn a_rejected_token_is_dropped_once_and_replaced_for_all_who_wait() {

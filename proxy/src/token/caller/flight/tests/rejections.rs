@@ -1,6 +1,7 @@
 //! Upstreams that answer 401 to what was injected: the token is dropped, and there is one exchange, for all who were told.
 
 use super::*;
+use http::HeaderValue;
 use tokio::task::JoinSet;
 
 #[tokio::test(start_paused = true)]
