@@ -8,17 +8,33 @@ use crate::{
 use bytes::Bytes;
 use harness::{
     authority::{Endpoint, Fault},
-    body,
+    body::{self, Body},
+    client::Connected,
     raw::{Raw, exchange},
     upstream::raw::{RawUpstream, Step},
     wait::{LONG, within},
 };
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// The header section of the answer to a request whose body of so many bytes may still be coming.
+async fn answered_early(
+    connection: &mut Connected,
+    length: usize,
+    body: Body,
+) -> Response<Incoming> {
+    let request = Request::post("/").header("content-length", length);
+    let request = request.body(body).unwrap();
+    within(LONG, "a header section", connection.start(request))
+        .await
+        .unwrap()
+        .unwrap()
+}
 
 /// The answer has begun, then the request ends, then the upstream is quiet for longer than it may take for a header section: that is a stream
 /// that stands still, for which `timeouts.idle` holds.
@@ -38,14 +54,7 @@ async fn the_end_of_a_request_does_not_shorten_its_answer() {
     for client in [sidecar.client(), sidecar.client().http2()] {
         let mut connection = client.connect().await.unwrap();
         let (writer, body) = body::channel();
-        let request = Request::post("/")
-            .header("content-length", 4)
-            .body(body)
-            .unwrap();
-        let answer = within(LONG, "a header section", connection.start(request))
-            .await
-            .unwrap()
-            .unwrap();
+        let answer = answered_early(&mut connection, 4, body).await;
         assert_eq!(answer.status(), 200);
         let mut answer = answer.into_body();
         let first = answer.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -76,14 +85,7 @@ async fn a_401_passes_whole_while_its_request_is_still_being_sent() {
     let mut connection = sidecar.client().connect().await.unwrap();
     let (writer, body) = body::channel();
     assert!(writer.data("half").await);
-    let request = Request::post("/")
-        .header("content-length", 8)
-        .body(body)
-        .unwrap();
-    let answer = within(LONG, "a header section", connection.start(request))
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = answered_early(&mut connection, 8, body).await;
     assert_eq!(answer.status(), 401);
     assert!(writer.data("more").await);
     drop(writer);

@@ -8,9 +8,13 @@ use harness::{
     body,
     client::Client,
     ports,
+    process::Sidecar,
     raw::{Raw, RawAnswer, exchange},
     temp::TempDir,
-    upstream::raw::{RawUpstream, Step},
+    upstream::{
+        Upstream,
+        raw::{RawUpstream, Step},
+    },
 };
 use http::Request;
 
@@ -55,24 +59,29 @@ async fn a_unix_socket_is_guarded_as_a_port_is() {
     drop(sidecar);
 }
 
+/// Two plain upstreams.
+async fn upstreams() -> (Lab, Upstream, Upstream) {
+    let lab = Lab::new().await;
+    let (root, other) = (plain_upstream(&lab).await, plain_upstream(&lab).await);
+    (lab, root, other)
+}
+
+/// A sidecar that sends to `other` what is `matched`, and the rest to `root`.
+async fn beside(lab: &Lab, root: &Upstream, other: &Upstream, matched: &str) -> Sidecar {
+    let routes = [
+        route(&root.url(), ""),
+        format!(
+            "name: other, match: {{ {matched} }}, upstream: '{}'",
+            other.url()
+        ),
+    ];
+    ready(lab, config("", &routes)).await
+}
+
 #[tokio::test]
 async fn a_forward_proxy_forwards_to_no_other_port() {
-    let lab = Lab::new().await;
-    let (root, api) = (plain_upstream(&lab).await, plain_upstream(&lab).await);
-    let sidecar = ready(
-        &lab,
-        config(
-            "",
-            &[
-                route(&root.url(), ""),
-                format!(
-                    "name: api, match: {{ host: api.example }}, upstream: '{}'",
-                    api.url()
-                ),
-            ],
-        ),
-    )
-    .await;
+    let (lab, root, api) = upstreams().await;
+    let sidecar = beside(&lab, &root, &api, "host: api.example").await;
     let own = sidecar.listen().port();
     let foreign = ports::free().unwrap().port();
     let mut report = Report::default();
@@ -119,22 +128,8 @@ async fn a_forward_proxy_forwards_to_no_other_port() {
 
 #[tokio::test]
 async fn paths_that_read_in_two_ways_are_refused_where_they_decide() {
-    let lab = Lab::new().await;
-    let (root, admin) = (plain_upstream(&lab).await, plain_upstream(&lab).await);
-    let sidecar = ready(
-        &lab,
-        config(
-            "",
-            &[
-                route(&root.url(), ""),
-                format!(
-                    "name: admin, match: {{ pathPrefix: /admin }}, upstream: '{}'",
-                    admin.url()
-                ),
-            ],
-        ),
-    )
-    .await;
+    let (lab, root, admin) = upstreams().await;
+    let sidecar = beside(&lab, &root, &admin, "pathPrefix: /admin").await;
     let mut report = Report::default();
     for client in [sidecar.client(), sidecar.client().http2()] {
         for path in [

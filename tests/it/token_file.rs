@@ -25,6 +25,33 @@ async fn rotations(sidecar: &Sidecar) -> f64 {
         .unwrap_or(0.0)
 }
 
+/// Waits for one rotation more than `before`.
+async fn rotated(sidecar: &Sidecar, before: f64) {
+    sidecar
+        .metric("the new token to be seen", |metrics| {
+            metrics
+                .value("token_sidecar_subject_token_rotations_total", &[])
+                .is_some_and(|count| count > before)
+        })
+        .await
+        .unwrap();
+}
+
+/// Waits until the file has been missed.
+async fn counted_missing(sidecar: &Sidecar) {
+    sidecar
+        .metric("the missing file to be counted", |metrics| {
+            metrics
+                .value(
+                    "token_sidecar_subject_token_errors_total",
+                    &[("reason", "missing")],
+                )
+                .is_some_and(|count| count >= 1.0)
+        })
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_file_that_comes_later_is_waited_for() {
     for layout in [Layout::Flat, Layout::Nested] {
@@ -76,14 +103,7 @@ async fn without_descriptors_for_a_watch_rotations_are_seen_by_polling() {
     for _ in 0..2 {
         let before = rotations(&sidecar).await;
         lab.rotate();
-        sidecar
-            .metric("the rotation to be seen", |metrics| {
-                metrics
-                    .value("token_sidecar_subject_token_rotations_total", &[])
-                    .is_some_and(|count| count > before)
-            })
-            .await
-            .unwrap();
+        rotated(&sidecar, before).await;
     }
     let output = sidecar.process.output();
     assert!(!output.contains("watching the mount again"), "{output}");
@@ -99,19 +119,13 @@ async fn every_rotation_is_seen_in_both_layouts() {
         for number in 0..4 {
             let before = rotations(&sidecar).await;
             lab.rotate();
-            let seen = sidecar.metric("the rotation to be counted", |metrics| {
-                metrics
-                    .value("token_sidecar_subject_token_rotations_total", &[])
-                    .unwrap_or(0.0)
-                    > before
-            });
+            let seen = rotated(&sidecar, before);
             within(
                 BY_EVENTS,
                 &format!("rotation {number} in the {layout:?} layout to be seen by events"),
                 seen,
             )
             .await
-            .unwrap()
             .unwrap();
         }
         assert_eq!(
@@ -182,17 +196,7 @@ async fn what_is_no_token_leaves_the_last_good_one_in_place() {
         assert_passes(&sidecar).await;
     }
     lab.volume.remove().unwrap();
-    sidecar
-        .metric("the missing file to be counted", |metrics| {
-            metrics
-                .value(
-                    "token_sidecar_subject_token_errors_total",
-                    &[("reason", "missing")],
-                )
-                .is_some_and(|count| count >= 1.0)
-        })
-        .await
-        .unwrap();
+    counted_missing(&sidecar).await;
     assert_passes(&sidecar).await;
     let metrics = sidecar.metrics().await.unwrap();
     assert_eq!(
@@ -232,27 +236,9 @@ async fn a_volume_that_is_unmounted_and_mounted_again_is_watched_again() {
     let lab = Lab::new().await;
     let sidecar = lab.ready_sidecar().await;
     lab.volume.unmount().unwrap();
-    sidecar
-        .metric("the missing file to be counted", |metrics| {
-            metrics
-                .value(
-                    "token_sidecar_subject_token_errors_total",
-                    &[("reason", "missing")],
-                )
-                .is_some_and(|count| count >= 1.0)
-        })
-        .await
-        .unwrap();
+    counted_missing(&sidecar).await;
     let before = rotations(&sidecar).await;
     lab.rotate();
-    sidecar
-        .metric("the new token to be seen", |metrics| {
-            metrics
-                .value("token_sidecar_subject_token_rotations_total", &[])
-                .unwrap_or(0.0)
-                > before
-        })
-        .await
-        .unwrap();
+    rotated(&sidecar, before).await;
     assert_passes(&sidecar).await;
 }

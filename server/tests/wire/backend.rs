@@ -17,7 +17,9 @@ use sidecar_runtime::{
     serve::{ServeOptions, serve_http1},
     shutdown::{DrainTrigger, drain},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
+
+use crate::client::BOUND;
 
 /// What reached the backend.
 #[derive(Debug, Clone)]
@@ -42,6 +44,17 @@ impl FakeBackend {
     pub(crate) fn start() -> Self {
         let (listener, addr) = bind();
         Self::on(listener, format!("http://{addr}"))
+    }
+
+    /// Resolves once anything has reached it.
+    pub(crate) async fn reached(&self) {
+        timeout(BOUND, async {
+            while self.seen.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("a request");
     }
 
     /// On a Unix socket.

@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use crate::{
     backend::FakeBackend,
     client::{BOUND, raw, send},
-    server::{pair, start, start_at},
+    server::{end, pair, start, start_at},
 };
 
 #[tokio::test]
@@ -127,13 +127,7 @@ async fn stopping_finishes_what_is_in_flight() {
     let in_flight = sidecar_runtime::spawn("in flight", async move {
         send(addr, "POST", "/messages", &[], body).await
     });
-    timeout(BOUND, async {
-        while backend.seen.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    backend.reached().await;
     server.stop.send(()).unwrap();
     // The listener is gone before the request in flight is.
     timeout(BOUND, async {
@@ -149,14 +143,7 @@ async fn stopping_finishes_what_is_in_flight() {
     backend.release.notify_one();
     let answer = timeout(BOUND, in_flight).await.unwrap().unwrap();
     assert_eq!(answer.json()["result"]["structuredContent"]["id"], "held");
-    assert_eq!(
-        timeout(BOUND, server.ended)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap(),
-        Ended::Drained
-    );
+    assert_eq!(end(server.ended).await, Ended::Drained);
 }
 
 #[tokio::test]
@@ -168,22 +155,9 @@ async fn the_deadline_cuts_what_does_not_finish() {
     drop(sidecar_runtime::spawn("in flight", async move {
         send(addr, "POST", "/messages", &[], body).await
     }));
-    timeout(BOUND, async {
-        while backend.seen.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    backend.reached().await;
     server.stop.send(()).unwrap();
-    assert_eq!(
-        timeout(BOUND, server.ended)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap(),
-        Ended::Cut(1)
-    );
+    assert_eq!(end(server.ended).await, Ended::Cut(1));
 }
 
 #[tokio::test]

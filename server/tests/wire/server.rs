@@ -3,15 +3,24 @@
 use std::{collections::HashMap, io, net::SocketAddr};
 
 use mcp_server::{App, Ended, env::Settings};
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
-use crate::backend::{FakeBackend, bind};
+use crate::{
+    backend::{FakeBackend, bind},
+    client::BOUND,
+};
 
 /// A running server.
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) ended: JoinHandle<io::Result<Ended>>,
+}
+
+/// How a server ended, once it has.
+pub(crate) async fn end(ended: JoinHandle<io::Result<Ended>>) -> Ended {
+    let ended = timeout(BOUND, ended).await.expect("an end");
+    ended.unwrap().unwrap()
 }
 
 /// Starts a server in front of `backend` with more variables.

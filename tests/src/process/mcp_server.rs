@@ -27,15 +27,7 @@ impl McpServer {
         loop {
             tries += 1;
             let address = ports::free()?;
-            let mut env = BTreeMap::<String, OsString>::new();
-            env.insert("BACKEND_API_URL".into(), backend.into());
-            env.insert("HOST".into(), address.ip().to_string().into());
-            env.insert("PORT".into(), address.port().to_string().into());
-            env.extend(
-                more.iter()
-                    .map(|(name, value)| ((*name).to_owned(), (*value).into())),
-            );
-            let mut process = Process::spawn(program, &[AS_MCP_SERVER.into()], &env)?;
+            let mut process = spawn(program, address, backend, more)?;
             match Box::pin(answers(&mut process, address)).await {
                 Ok(()) => return Ok(Self { process, address }),
                 // Whatever it was, another port may mend it; the last try's words are reported.
@@ -68,15 +60,7 @@ impl McpServer {
         backend: &str,
         more: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut env = BTreeMap::<String, OsString>::new();
-        env.insert("BACKEND_API_URL".into(), backend.into());
-        env.insert("HOST".into(), address.ip().to_string().into());
-        env.insert("PORT".into(), address.port().to_string().into());
-        env.extend(
-            more.iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).into())),
-        );
-        let mut process = Process::spawn(program, &[AS_MCP_SERVER.into()], &env)?;
+        let mut process = spawn(program, address, backend, more)?;
         match Box::pin(answers(&mut process, address)).await {
             Ok(()) => Ok(Self { process, address }),
             Err(_) => Err(format!(
@@ -124,6 +108,25 @@ impl McpServer {
             .send(request.body(crate::body::full(body.to_string()))?)
             .await
     }
+}
+
+/// `program` as the MCP server at `address`, whether or not it comes to answer.
+fn spawn(
+    program: &Path,
+    address: SocketAddr,
+    backend: &str,
+    more: &[(&str, &str)],
+) -> Result<Process> {
+    let mut env = BTreeMap::<String, OsString>::from([
+        ("BACKEND_API_URL".into(), backend.into()),
+        ("HOST".into(), address.ip().to_string().into()),
+        ("PORT".into(), address.port().to_string().into()),
+    ]);
+    env.extend(
+        more.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into())),
+    );
+    Process::spawn(program, &[AS_MCP_SERVER.into()], &env)
 }
 
 /// The MCP revision that [`McpServer::call_mcp`] speaks.

@@ -7,7 +7,7 @@
 
 use super::{ReceivedBody, Shared, challenge, streams};
 use crate::{
-    body::{self, Body},
+    body::{self, Body, Writer},
     fingerprint,
     serve::Connection,
 };
@@ -148,32 +148,13 @@ fn echo_raw(
 ) -> Response<Body> {
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
     let (writer, answer) = body::channel();
-    let mut incoming = request.into_body();
+    let incoming = request.into_body();
     connection.spawn(async move {
-        let (mut len, mut trailers, mut broken) = (0, None, false);
-        while let Some(frame) = incoming.frame().await {
-            match frame.map(http_body::Frame::into_data) {
-                Ok(Ok(data)) => {
-                    len += data.len() as u64;
-                    if !writer.data(data).await {
-                        break;
-                    }
-                }
-                Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
-                Err(_) => {
-                    broken = true;
-                    writer.break_off().await;
-                    break;
-                }
-            }
+        let relayed = take(incoming, number, Some(&writer)).await;
+        if relayed.broken {
+            writer.break_off().await;
         }
-        shared.bodies.push(ReceivedBody {
-            number,
-            len,
-            bytes: Bytes::new(),
-            trailers,
-            broken,
-        });
+        shared.bodies.push(relayed);
     });
     let mut response = Response::new(answer);
     if let Some(content_type) = content_type {
@@ -201,25 +182,38 @@ fn redirect(to: &str) -> Response<Body> {
     response
 }
 
-async fn sink(shared: &Shared, request: Request<Incoming>, number: usize) -> Response<Body> {
-    let mut body = request.into_body();
-    let (mut len, mut trailers, mut broken) = (0, None, false);
+/// Takes a body as it comes, and hands it on to `writer` for as long as that is read. Its bytes are counted and not kept.
+async fn take(mut body: Incoming, number: usize, writer: Option<&Writer>) -> ReceivedBody {
+    let mut received = ReceivedBody {
+        number,
+        len: 0,
+        bytes: Bytes::new(),
+        trailers: None,
+        broken: false,
+    };
     while let Some(frame) = body.frame().await {
         match frame.map(http_body::Frame::into_data) {
-            Ok(Ok(data)) => len += data.len() as u64,
-            Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
+            Ok(Ok(data)) => {
+                received.len += data.len() as u64;
+                if let Some(writer) = writer
+                    && !writer.data(data).await
+                {
+                    break;
+                }
+            }
+            Ok(Err(frame)) => received.trailers = frame.into_trailers().ok(),
             Err(_) => {
-                broken = true;
+                received.broken = true;
                 break;
             }
         }
     }
-    shared.bodies.push(ReceivedBody {
-        number,
-        len,
-        bytes: Bytes::new(),
-        trailers,
-        broken,
-    });
+    received
+}
+
+async fn sink(shared: &Shared, request: Request<Incoming>, number: usize) -> Response<Body> {
+    let received = take(request.into_body(), number, None).await;
+    let len = received.len;
+    shared.bodies.push(received);
     json_answer(&json!({ "bytes": len }))
 }

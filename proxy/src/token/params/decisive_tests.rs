@@ -38,15 +38,40 @@ fn check<P: Clone>(base: &P, grant: impl Fn(P) -> GrantParams, variations: Vec<V
     }
 }
 
+fn tenant() -> TenantParams {
+    TenantParams {
+        authority_host: url("https://login.example/"),
+        tenant_id: "tenant".into(),
+        identity_binding: None,
+        authority: AuthorityParams::default(),
+    }
+}
+
+/// What decides in the tenant, whatever the grant.
+fn in_tenant() -> Vec<Variation<TenantParams>> {
+    // A parameter that is added must be named here and varied below.
+    let TenantParams {
+        authority_host: _,
+        tenant_id: _,
+        identity_binding: _,
+        authority: _,
+    } = tenant();
+    vec![
+        ("authority_host", false, |t| {
+            t.authority_host = url("https://x.example/");
+        }),
+        ("tenant_id", false, |t| t.tenant_id = "x".into()),
+        ("identity_binding", false, |t| {
+            t.identity_binding = Some(token_proxy());
+        }),
+        ("authority", true, |t| t.authority = authority()),
+    ]
+}
+
 #[test]
 fn whatever_decides_an_on_behalf_of_token_makes_it_another() {
     let base = EntraOnBehalfOfParams {
-        tenant: TenantParams {
-            authority_host: url("https://login.example/"),
-            tenant_id: "tenant".into(),
-            identity_binding: None,
-            authority: AuthorityParams::default(),
-        },
+        tenant: tenant(),
         client_id: "client".into(),
         scope: "api://a/.default".into(),
         client_assertion: "pod".into(),
@@ -54,36 +79,29 @@ fn whatever_decides_an_on_behalf_of_token_makes_it_another() {
     };
     // A parameter that is added must be named here and varied below.
     let EntraOnBehalfOfParams {
-        tenant:
-            TenantParams {
-                authority_host: _,
-                tenant_id: _,
-                identity_binding: _,
-                authority: _,
-            },
+        tenant: _,
         client_id: _,
         scope: _,
         client_assertion: _,
         assertion: _,
     } = &base;
+    let with = |tenant| {
+        GrantParams::EntraOnBehalfOf(EntraOnBehalfOfParams {
+            tenant,
+            ..base.clone()
+        })
+    };
+    check(&base.tenant, with, in_tenant());
     check(
         &base,
         GrantParams::EntraOnBehalfOf,
         vec![
-            ("authority_host", false, |p| {
-                p.tenant.authority_host = url("https://x.example/")
-            }),
-            ("tenant_id", false, |p| p.tenant.tenant_id = "x".into()),
             ("client_id", false, |p| p.client_id = "x".into()),
             ("scope", false, |p| p.scope = "api://b/.default".into()),
             ("client_assertion", false, |p| {
                 p.client_assertion = "x".into()
             }),
             ("assertion", false, |p| p.assertion = "x".into()),
-            ("identity_binding", false, |p| {
-                p.tenant.identity_binding = Some(token_proxy())
-            }),
-            ("authority", true, |p| p.tenant.authority = authority()),
         ],
     );
 }
@@ -91,47 +109,35 @@ fn whatever_decides_an_on_behalf_of_token_makes_it_another() {
 #[test]
 fn whatever_decides_a_blueprints_token_makes_it_another() {
     let base = EntraAgentBlueprintParams {
-        tenant: TenantParams {
-            authority_host: url("https://login.example/"),
-            tenant_id: "tenant".into(),
-            identity_binding: None,
-            authority: AuthorityParams::default(),
-        },
+        tenant: tenant(),
         client_id: "client".into(),
         agent_identity: "agent".into(),
         client_assertion: "pod".into(),
     };
     let EntraAgentBlueprintParams {
-        tenant:
-            TenantParams {
-                authority_host: _,
-                tenant_id: _,
-                identity_binding: _,
-                authority: _,
-            },
+        tenant: _,
         client_id: _,
         agent_identity: _,
         client_assertion: _,
     } = &base;
     let grant = GrantParams::EntraAgentBlueprint(base.clone());
     assert!(!grant.injectable());
+    let with = |tenant| {
+        GrantParams::EntraAgentBlueprint(EntraAgentBlueprintParams {
+            tenant,
+            ..base.clone()
+        })
+    };
+    check(&base.tenant, with, in_tenant());
     check(
         &base,
         GrantParams::EntraAgentBlueprint,
         vec![
-            ("authority_host", false, |p| {
-                p.tenant.authority_host = url("https://x.example/")
-            }),
-            ("tenant_id", false, |p| p.tenant.tenant_id = "x".into()),
             ("client_id", false, |p| p.client_id = "x".into()),
             ("agent_identity", false, |p| p.agent_identity = "x".into()),
             ("client_assertion", false, |p| {
                 p.client_assertion = "x".into()
             }),
-            ("identity_binding", false, |p| {
-                p.tenant.identity_binding = Some(token_proxy())
-            }),
-            ("authority", true, |p| p.tenant.authority = authority()),
         ],
     );
 }

@@ -14,7 +14,7 @@ use crate::{
         },
         exchange::{IssuedToken, TokenType, error::AuthoritySays},
         params::{CredentialParams, GrantParams, tests::token_exchange},
-        slot::{Injectable, Rejection, Unavailable},
+        slot::{Injectable, Rejection, Serial, Unavailable},
         subject::{SubjectToken, tests::jwt},
     },
 };
@@ -208,6 +208,19 @@ impl World {
         Self::new(Setup::default(), |_| Answer::Token(secs(3600)))
     }
 
+    /// As [`World::good`], with a cache that holds so many.
+    fn good_for(max_entries: usize) -> Self {
+        let limits = CacheLimits {
+            max_entries,
+            ..CacheLimits::default()
+        };
+        let setup = Setup {
+            limits,
+            ..Setup::default()
+        };
+        Self::new(setup, |_| Answer::Token(secs(3600)))
+    }
+
     fn answer(&self, answer: impl Fn(&Call) -> Answer + Send + Sync + 'static) {
         *self.script.answer.lock().unwrap() = Box::new(answer);
     }
@@ -257,6 +270,12 @@ impl World {
 
 fn subject(id: &str) -> Arc<SubjectToken> {
     Arc::new(SubjectToken::parse(jwt(FAR, id).as_bytes(), secs(START)).unwrap())
+}
+
+/// What comes in the place of a rejected token, waited for as requests do.
+async fn replaced(place: &Place, serial: Serial) -> Injectable {
+    let until = Instant::now() + secs(2);
+    place.slot().replaced(serial, until).await.unwrap()
 }
 
 /// That this is a token issued for this very caller.

@@ -114,17 +114,7 @@ async fn a_failed_renewal_leaves_the_old_token_until_it_expires() {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_bounded_and_the_least_recently_used_goes() {
-    let limits = CacheLimits {
-        max_entries: 3,
-        ..CacheLimits::default()
-    };
-    let world = World::new(
-        Setup {
-            limits,
-            ..Setup::default()
-        },
-        |_| Answer::Token(secs(3600)),
-    );
+    let world = World::good_for(3);
     let callers: Vec<_> = ["a", "b", "c", "d"].map(|id| world.caller(id)).into();
     for caller in &callers[..3] {
         world.get(caller).await.unwrap();

@@ -17,11 +17,7 @@ async fn a_rejected_token_is_evicted_and_replaced_by_one_exchange_however_many_t
             let mut place = world.place(&one);
             let told = world.cache().reject(&mut place, serial, None);
             assert_eq!(told, Rejection::Replacing);
-            place
-                .slot()
-                .replaced(serial, Instant::now() + secs(2))
-                .await
-                .unwrap()
+            replaced(&place, serial).await
         });
     }
     for token in calls.join_all().await {
@@ -50,11 +46,7 @@ async fn an_upstream_that_rejects_every_token_does_not_make_every_request_an_exc
         let token = world.get(&one).await.unwrap();
         let mut place = world.place(&one);
         if world.cache().reject(&mut place, token.serial, None) == Rejection::Replacing {
-            place
-                .slot()
-                .replaced(token.serial, Instant::now() + secs(2))
-                .await
-                .unwrap();
+            replaced(&place, token.serial).await;
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -104,11 +96,7 @@ async fn claims_that_the_authority_cannot_read_do_not_cost_the_caller_their_toke
     });
     let mut place = world.place(&one);
     world.cache().reject(&mut place, first.serial, Some("{}"));
-    let fresh = place
-        .slot()
-        .replaced(first.serial, Instant::now() + secs(2))
-        .await
-        .unwrap();
+    let fresh = replaced(&place, first.serial).await;
     belongs(&fresh, &one);
     assert_eq!(world.calls().len(), 3);
 }
@@ -126,28 +114,14 @@ async fn claims_are_not_sent_by_a_grant_that_has_no_place_for_them() {
     let first = world.get(&one).await.unwrap();
     let mut place = world.place(&one);
     world.cache().reject(&mut place, first.serial, Some("{}"));
-    place
-        .slot()
-        .replaced(first.serial, Instant::now() + secs(2))
-        .await
-        .unwrap();
+    replaced(&place, first.serial).await;
     assert_eq!(world.calls()[1].claims, None);
 }
 
 /// A request may hold a slot that had to make room meanwhile.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_of_an_evicted_token_is_still_one_exchange() {
-    let limits = CacheLimits {
-        max_entries: 1,
-        ..CacheLimits::default()
-    };
-    let world = World::new(
-        Setup {
-            limits,
-            ..Setup::default()
-        },
-        |_| Answer::Token(secs(3600)),
-    );
+    let world = World::good_for(1);
     let (one, other) = (world.caller("one"), world.caller("other"));
     let first = world.get(&one).await.unwrap();
     let mut place = world.place(&one);
@@ -156,11 +130,7 @@ async fn a_rejection_of_an_evicted_token_is_still_one_exchange() {
         world.cache().reject(&mut place, first.serial, None),
         Rejection::Replacing
     );
-    let fresh = place
-        .slot()
-        .replaced(first.serial, Instant::now() + secs(2))
-        .await
-        .unwrap();
+    let fresh = replaced(&place, first.serial).await;
     belongs(&fresh, &one);
     assert_eq!(world.calls().len(), 3);
     assert_eq!(world.get(&one).await.unwrap().serial, fresh.serial);
