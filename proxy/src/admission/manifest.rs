@@ -1,29 +1,27 @@
 //! Manifests as text: every pod and pod template in them gets the sidecar, or loses it; what is between stays as it is written.
 //!
-//! Knows objects by where their pods are (`spec.template` and so on), not by kind: what a custom resource calls a pod template is one. Opens no
-//! file and prints nothing.
+//! Opens no file and prints nothing.
 
 mod diff;
 mod edit;
 mod emit;
+mod pods;
+mod style;
 
 use super::{
     inject::{Check, Outcome, Request, inject as inject_pod},
     patch::text as text_of,
     profile::Profiles,
     remove::remove,
+    status::Status,
+    wish::STATUS,
     yaml::{self, Document},
 };
+use pods::{each, label, pods};
 use serde_json::Value;
+use style::Style;
 
 pub use diff::unified;
-
-/// Where a pod is in an object.
-const PODS: [&str; 3] = [
-    "/spec/template",
-    "/spec/jobTemplate/spec/template",
-    "/template",
-];
 
 /// A manifest, done.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,6 +86,22 @@ pub fn apply(text: &str, name: &str, action: Action<'_>) -> Result<Manifest, Vec
     }
 }
 
+/// A document without the sidecar.
+struct Bare {
+    text: String,
+    value: Value,
+}
+
+/// What happens to the documents of a text on the way.
+struct Work<'a> {
+    /// What messages call the document at hand.
+    place: &'a str,
+    said: Vec<String>,
+    problems: Vec<String>,
+    /// Its YAML could not be changed in place.
+    anew: bool,
+}
+
 fn one(
     text: &str,
     document: &Document,
@@ -100,43 +114,154 @@ fn one(
         return Ok(part.to_owned());
     };
     let before = root.value();
-    let mut said = Vec::new();
-    let mut problems = Vec::new();
-    // Injection is from scratch: what an earlier one did is taken back first.
-    let mut bare = before.clone();
-    each(&mut bare, |object| {
-        without(object, place, &mut said, &mut problems);
-    });
-    let mut anew = false;
-    let mut done = if bare == before {
-        part.to_owned()
-    } else {
-        written(part, &bare, &mut anew)
+    let mut work = Work {
+        place,
+        said: Vec::new(),
+        problems: Vec::new(),
+        anew: false,
     };
-    if let Action::Inject { .. } = action {
-        said.clear();
-        let mut after = bare.clone();
-        each(&mut after, |object| {
-            with(object, place, action, &mut said, &mut problems);
-        });
-        if after != bare {
-            done = written(&done, &after, &mut anew);
+    // Injection is from scratch: what an earlier one did is taken back first.
+    let bare = work.take_out(part, &before);
+    let was_in = bare.value != before;
+    let done = match action {
+        Action::Uninject => bare.text,
+        Action::Inject { .. } => {
+            work.said.clear();
+            let done = work.put_in(&bare, action);
+            if was_in && done == part {
+                let said = format!("{place}: unchanged, the sidecar is in it");
+                work.said.push(said);
+            }
+            done
         }
+    };
+    if !work.problems.is_empty() {
+        return Err(work.problems);
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let inject = matches!(action, Action::Inject { .. });
-    if inject && bare != before && done == part {
-        said.push(format!("{place}: unchanged, the sidecar is in it"));
-    }
-    notes.append(&mut said);
-    if anew && done != part {
+    notes.append(&mut work.said);
+    if work.anew && done != part {
         notes.push(format!(
             "{place}: written anew, without its comments: its YAML could not be changed in place"
         ));
     }
     Ok(done)
+}
+
+impl Work<'_> {
+    /// Takes the sidecar out of a document: in the style that was remembered, if it is still that document.
+    fn take_out(&mut self, part: &str, before: &Value) -> Bare {
+        let mut bare = before.clone();
+        let mut remembered = None;
+        each(&mut bare, |object| {
+            for pod in pods(object) {
+                let pod = object.pointer(&pod).unwrap_or(&Value::Null);
+                remembered = remembered.take().or_else(|| style_of(pod));
+            }
+            without(object, self.place, &mut self.said, &mut self.problems);
+        });
+        if bare == *before {
+            return Bare {
+                text: part.to_owned(),
+                value: bare,
+            };
+        }
+        let mut anew = false;
+        let plain = written(part, &bare, &mut anew);
+        let text = match remembered {
+            None => plain,
+            Some(style) => match Style::apply(&style, &plain).filter(|t| means(t, &bare)) {
+                Some(text) => {
+                    anew = false;
+                    text
+                }
+                None => {
+                    let place = self.place;
+                    self.said.push(format!(
+                        "{place}: it was changed since the sidecar was put in, so that some lines come back in another style"
+                    ));
+                    plain
+                }
+            },
+        };
+        self.anew |= anew;
+        Bare { text, value: bare }
+    }
+
+    /// Puts the sidecar into a document that has none, and remembers how it was written where that is needed to give it back to the byte.
+    fn put_in(&mut self, bare: &Bare, action: Action<'_>) -> String {
+        let mut after = bare.value.clone();
+        each(&mut after, |object| {
+            with(
+                object,
+                self.place,
+                action,
+                &mut self.said,
+                &mut self.problems,
+            );
+        });
+        if after == bare.value || !self.problems.is_empty() {
+            return bare.text.clone();
+        }
+        let done = written(&bare.text, &after, &mut self.anew);
+        let back = self.back(&done, &after);
+        if back == bare.text {
+            return done;
+        }
+        if let Some(style) = Style::between(&back, &bare.text) {
+            remember(&mut after, &style);
+            let done = written(&bare.text, &after, &mut self.anew);
+            if self.back(&done, &after) == bare.text {
+                return done;
+            }
+        }
+        let place = self.place;
+        self.said.push(format!(
+            "{place}: taking the sidecar out again will give back what it means, but not every byte of its text; keep the file"
+        ));
+        done
+    }
+
+    /// What taking the sidecar out of this text would give.
+    fn back(&self, text: &str, value: &Value) -> String {
+        let mut work = Work {
+            place: self.place,
+            said: Vec::new(),
+            problems: Vec::new(),
+            anew: false,
+        };
+        work.take_out(text, value).text
+    }
+}
+
+/// How a pod's document was written, as its annotation remembers it.
+fn style_of(pod: &Value) -> Option<Value> {
+    let annotations = pod.pointer("/metadata/annotations")?;
+    Status::parse(text_of(annotations, STATUS)).ok()?.style
+}
+
+/// Puts that into the annotation of the document's first pod with a sidecar.
+fn remember(document: &mut Value, style: &Value) {
+    let mut left = Some(style);
+    each(document, |object| {
+        for pod in pods(object) {
+            let path = format!("{pod}/metadata/annotations");
+            let annotations = object.pointer_mut(&path);
+            let status = annotations.and_then(|a| a.get_mut(STATUS));
+            if let Some(status) = status
+                && let Ok(mut read) = Status::parse(status.as_str().unwrap_or_default())
+                && let Some(style) = left.take()
+            {
+                read.style = Some(style.clone());
+                *status = read.text().into();
+            }
+        }
+    });
+}
+
+/// Whether a text is one document of this value.
+fn means(text: &str, value: &Value) -> bool {
+    let documents = yaml::documents(text).unwrap_or_default();
+    matches!(documents.as_slice(), [Document { root: Some(root), .. }] if root.value() == *value)
 }
 
 /// The document's text with another value in it.
@@ -147,43 +272,6 @@ fn written(part: &str, value: &Value, anew: &mut bool) -> String {
     })
 }
 
-/// Every object of a document: the items of a list, or the one it is.
-fn each(document: &mut Value, mut change: impl FnMut(&mut Value)) {
-    let list = text_of(document, "kind").ends_with("List");
-    match document.get_mut("items").and_then(Value::as_array_mut) {
-        Some(items) if list => items.iter_mut().for_each(change),
-        _ => change(document),
-    }
-}
-
-/// Where the pods of an object are.
-fn pods(object: &Value) -> Vec<&'static str> {
-    if text_of(object, "kind") == "Pod" {
-        return vec![""];
-    }
-    let is_template = |path: &&str| {
-        object
-            .pointer(path)
-            .and_then(|p| p.pointer("/spec/containers"))
-            .is_some()
-    };
-    PODS.into_iter().filter(is_template).collect()
-}
-
-/// What messages call an object: `PLACE: kind/name`.
-fn label(object: &Value, place: &str) -> String {
-    let metadata = object.get("metadata").unwrap_or(&Value::Null);
-    let names = [text_of(metadata, "name"), text_of(metadata, "generateName")];
-    let name = names
-        .into_iter()
-        .find(|n| !n.is_empty())
-        .unwrap_or("(no name)");
-    format!(
-        "{place}: {}/{name}",
-        text_of(object, "kind").to_ascii_lowercase()
-    )
-}
-
 /// Takes the sidecar out of an object's pods.
 fn without(object: &mut Value, place: &str, notes: &mut Vec<String>, problems: &mut Vec<String>) {
     let label = label(object, place);
@@ -192,7 +280,7 @@ fn without(object: &mut Value, place: &str, notes: &mut Vec<String>, problems: &
         notes.push(format!("{label}: left alone, no pod in it"));
     }
     for pod in pods {
-        let Some(pod) = object.pointer_mut(pod) else {
+        let Some(pod) = object.pointer_mut(&pod) else {
             continue;
         };
         match remove(pod) {
@@ -241,10 +329,10 @@ fn with(
         check,
         asked: true,
         profile,
-        job: ["Job", "CronJob"].contains(&text_of(object, "kind")),
+        job: pods::ends(object),
     };
     for path in pods {
-        let Some(pod) = object.pointer_mut(path) else {
+        let Some(pod) = object.pointer_mut(&path) else {
             continue;
         };
         let injection = match inject_pod(pod, &request) {

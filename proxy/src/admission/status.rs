@@ -32,6 +32,9 @@ pub(super) struct Status {
     /// Items of containers' `env` and `volumeMounts` that were changed, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) items: Vec<Item>,
+    /// How a manifest's text was written where values do not say it. `manifest` knows what is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) style: Option<Value>,
 }
 
 /// One item of a container's `env` or `volumeMounts` that was changed.
@@ -67,6 +70,7 @@ impl Status {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             items: Vec::new(),
+            style: None,
         }
     }
 

@@ -46,6 +46,33 @@ pub fn unified(old_text: &str, new_text: &str, name: &str) -> String {
     out
 }
 
+/// Lines of the old text that others take the place of: the number of the first, from 0, how many they are, and the others.
+pub(super) fn changes(old_text: &str, new_text: &str) -> Vec<(usize, usize, String)> {
+    let old: Vec<&str> = old_text.split_inclusive('\n').collect();
+    let new: Vec<&str> = new_text.split_inclusive('\n').collect();
+    let mut changes: Vec<(usize, usize, String)> = Vec::new();
+    let (mut at, mut open) = (0, false);
+    for line in script(&old, &new) {
+        let (gone, come) = match line {
+            Line::Both(..) => {
+                (at, open) = (at + 1, false);
+                continue;
+            }
+            Line::Old(_) => (1, ""),
+            Line::New(n) => (0, new.get(n).copied().unwrap_or_default()),
+        };
+        if !std::mem::replace(&mut open, true) {
+            changes.push((at, 0, String::new()));
+        }
+        if let Some((_, count, text)) = changes.last_mut() {
+            *count += gone;
+            text.push_str(come);
+        }
+        at += gone;
+    }
+    changes
+}
+
 fn hunk(out: &mut String, lines: &[Line], old: &[&str], new: &[&str]) {
     let olds = lines.iter().filter_map(|l| {
         if let Line::Both(o, _) | Line::Old(o) = l {

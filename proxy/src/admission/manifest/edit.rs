@@ -1,12 +1,21 @@
 //! Changes a document in its text: only the lines of what differs from the wanted value are touched. What comes out is read again and compared, so
 //! that a case this does not know ends in `None`, never in another meaning.
+//!
+//! An alias stays one while its anchor does and it means what is wanted there; else its value is written out. Keys that `<<` brings are overridden, or
+//! written out.
+
+mod lines;
 
 use super::{
-    super::yaml::{self, Kind, Node},
+    super::yaml::{self, Entry, Kind, Node, Style, merged},
     emit,
 };
+use lines::Edits;
 use serde_json::{Map, Value};
-use std::ops::Range;
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 /// The document's text with `wanted` in it, or `None` when that cannot be done in place.
 pub(super) fn rewrite(text: &str, wanted: &Value) -> Option<String> {
@@ -16,13 +25,15 @@ pub(super) fn rewrite(text: &str, wanted: &Value) -> Option<String> {
     };
     let root = document.root.as_ref()?;
     let mut editor = Editor {
-        text,
+        edits: Edits::of(text),
         step: step(root, text).unwrap_or(2),
         json: text.trim_start().starts_with('{') && serde_json::from_str::<Value>(text).is_ok(),
-        edits: Vec::new(),
+        anchors: HashMap::new(),
+        gone: HashSet::new(),
     };
+    editor.learn(root, wanted);
     editor.node(root, wanted, None)?;
-    let out = editor.apply()?;
+    let out = editor.edits.apply()?;
     let again = yaml::documents(&out).ok()?;
     let [document] = again.as_slice() else {
         return None;
@@ -46,79 +57,196 @@ fn step(node: &Node, text: &str) -> Option<usize> {
     }
 }
 
-/// The dash of a block list's item.
+/// The dash of a block list's item. Between the two, there may be its anchor, its tag, and comments.
 fn dash(item: &Node, text: &str) -> Option<usize> {
-    let before = text.get(..item.at.start)?.trim_end();
-    before.ends_with('-').then(|| before.len() - 1)
+    let mut before = text.get(..item.at.start)?.trim_end();
+    loop {
+        if before.ends_with('-') {
+            return Some(before.len() - 1);
+        }
+        let line = before.rfind('\n').map_or(0, |i| i + 1);
+        let comment = before
+            .get(line..)?
+            .char_indices()
+            .find(|(i, c)| *c == '#' && !before[..line + i].ends_with(|c: char| !c.is_whitespace()))
+            .map(|(i, _)| line + i);
+        let word = before.rfind(char::is_whitespace).map_or(0, |i| i + 1);
+        let cut = match comment {
+            Some(comment) => comment,
+            None if before.get(word..)?.starts_with(['&', '!']) => word,
+            None => return None,
+        };
+        before = before.get(..cut)?.trim_end();
+    }
+}
+
+/// Which of the old items each wanted one is: the same one, else one of the same name, else what is left over in its place; in order. `None`: it is
+/// new.
+fn pair(old: &[Value], wanted: &[Value]) -> Vec<Option<usize>> {
+    let mut pairs: Vec<Option<usize>> = Vec::with_capacity(wanted.len());
+    let mut cursor = 0;
+    for value in wanted {
+        let same = |exact: bool| {
+            (cursor..old.len()).find(|i| {
+                old.get(*i).is_some_and(|o| {
+                    if exact {
+                        o == value
+                    } else {
+                        o.get("name").is_some() && o.get("name") == value.get("name")
+                    }
+                })
+            })
+        };
+        let found = same(true).or_else(|| same(false));
+        if let Some(i) = found {
+            cursor = i + 1;
+        }
+        pairs.push(found);
+    }
+    // Between two that are found, as many as there were: each is the one in its place.
+    let (mut from, mut before) = (0, 0);
+    while from < pairs.len() {
+        let to = (from..pairs.len())
+            .find(|i| pairs[*i].is_some())
+            .unwrap_or(pairs.len());
+        let next = pairs.get(to).copied().flatten().unwrap_or(old.len());
+        if next - before == to - from {
+            for (i, pair) in pairs[from..to].iter_mut().enumerate() {
+                *pair = Some(before + i);
+            }
+        }
+        (from, before) = (to + 1, next + 1);
+    }
+    pairs
 }
 
 /// The entry of a block map that holds the node at hand: its key's bytes and column.
 type Holder = (Range<usize>, usize);
 
-struct Edit {
-    at: Range<usize>,
-    new: String,
-}
-
 struct Editor<'t> {
-    text: &'t str,
+    edits: Edits<'t>,
     step: usize,
     /// The document is JSON, and stays it.
     json: bool,
-    edits: Vec<Edit>,
+    /// What anchored nodes are to mean, by the number of the anchor.
+    anchors: HashMap<usize, Value>,
+    /// Anchors whose nodes go: nothing can refer to them any more.
+    gone: HashSet<usize>,
 }
 
 impl Editor<'_> {
+    /// Finds what each anchored node is to mean, and which go, so that their aliases are known to change with them.
+    fn learn(&mut self, node: &Node, wanted: &Value) {
+        if node.anchor != 0 {
+            self.anchors.insert(node.anchor, wanted.clone());
+        }
+        match (&node.kind, wanted) {
+            (Kind::Map { entries, .. }, Value::Object(map)) => {
+                for entry in entries {
+                    if entry.merge {
+                        self.learn(&entry.node, &entry.node.value());
+                    } else if let Some(value) = map.get(&entry.key) {
+                        self.learn(&entry.node, value);
+                    } else {
+                        self.lose(&entry.node);
+                    }
+                }
+            }
+            (Kind::List { items, .. }, Value::Array(new)) => {
+                let old: Vec<Value> = items.iter().map(Node::value).collect();
+                let pairs = pair(&old, new);
+                for (i, item) in items.iter().enumerate() {
+                    let at = pairs.iter().position(|p| *p == Some(i));
+                    match at.and_then(|at| new.get(at)) {
+                        Some(value) => self.learn(item, value),
+                        None => self.lose(item),
+                    }
+                }
+            }
+            (Kind::Map { .. } | Kind::List { .. }, _) => self.lose(node),
+            _ => {}
+        }
+    }
+
+    /// A node goes, and what is anchored in it.
+    fn lose(&mut self, node: &Node) {
+        if node.anchor != 0 {
+            self.gone.insert(node.anchor);
+        }
+        match &node.kind {
+            Kind::Map { entries, .. } => entries.iter().for_each(|e| self.lose(&e.node)),
+            Kind::List { items, .. } => items.iter().for_each(|n| self.lose(n)),
+            Kind::Scalar { .. } | Kind::Alias { .. } => {}
+        }
+    }
+
+    /// Whether there is an alias in a node whose anchor goes.
+    fn dangles(&self, node: &Node) -> bool {
+        match &node.kind {
+            Kind::Alias { anchor, .. } => self.gone.contains(anchor),
+            Kind::Map { entries, .. } => entries.iter().any(|e| self.dangles(&e.node)),
+            Kind::List { items, .. } => items.iter().any(|n| self.dangles(n)),
+            Kind::Scalar { .. } => false,
+        }
+    }
+
+    fn alias(&self) -> impl Fn(usize, &Value) -> Value + '_ {
+        |anchor, value| self.anchors.get(&anchor).unwrap_or(value).clone()
+    }
+
+    /// What a node comes to mean by changes elsewhere.
+    fn becomes(&self, node: &Node) -> Value {
+        node.value_with(&self.alias())
+    }
+
     /// Makes `node` mean `wanted`. `holder`: the entry that it is the value of, when that is in a block map.
     fn node(&mut self, node: &Node, wanted: &Value, holder: Option<&Holder>) -> Option<()> {
-        if node.value() == *wanted {
+        if self.becomes(node) == *wanted && !self.dangles(node) {
             return Some(());
         }
         match (&node.kind, wanted) {
             (Kind::Map { flow, entries }, Value::Object(map))
-                if !entries.is_empty() && entries.iter().any(|e| map.contains_key(&e.key)) =>
+                if entries.iter().any(|e| e.merge || map.contains_key(&e.key)) =>
             {
-                self.map(node, *flow, wanted.as_object()?)
+                self.map(node, *flow, map)
             }
             (Kind::List { flow, items }, Value::Array(new))
                 if !items.is_empty() && !new.is_empty() =>
             {
                 self.list(node, *flow, new, holder)
             }
-            (Kind::Scalar { block: false, .. }, new) if !is_filled(new) && !node.at.is_empty() => {
-                self.edits.push(Edit {
-                    at: node.at.clone(),
-                    new: self.scalar(node, new),
-                });
+            (
+                Kind::Scalar {
+                    style: Style::Plain | Style::Quoted,
+                    ..
+                },
+                new,
+            ) if !is_filled(new) && !node.at.is_empty() => {
+                let new = self.scalar(node, new);
+                self.edits.replace(node.at.clone(), new);
                 Some(())
             }
-            (Kind::List { flow: true, .. } | Kind::Map { flow: true, .. }, new)
-                if holder.is_none() =>
-            {
-                self.edits.push(Edit {
-                    at: node.at.clone(),
-                    new: new.to_string(),
-                });
+            (
+                Kind::List { flow: true, .. } | Kind::Map { flow: true, .. } | Kind::Alias { .. },
+                new,
+            ) if holder.is_none() => {
+                self.edits.replace(node.at.clone(), new.to_string());
                 Some(())
             }
             (_, new) => {
                 let (key, column) = holder?;
+                let name = self.edits.text.get(key.clone())?;
                 let mut out = String::new();
                 emit::entry(
                     &mut out,
-                    self.text.get(key.clone())?.trim_matches(['"', '\'']),
+                    name.trim_matches(['"', '\'']),
                     new,
                     *column,
                     self.step,
                 );
-                let end = self.value_end(key, node);
-                self.edits.push(Edit {
-                    at: key.start..end,
-                    new: out
-                        .trim_start_matches(' ')
-                        .trim_end_matches('\n')
-                        .to_owned(),
-                });
+                let end = self.edits.value_end(key, node);
+                let out = out.trim_start_matches(' ').trim_end_matches('\n');
+                self.edits.replace(key.start..end, out.to_owned());
                 Some(())
             }
         }
@@ -126,7 +254,11 @@ impl Editor<'_> {
 
     /// A value on one line, quoted as the one that it takes the place of.
     fn scalar(&self, old: &Node, new: &Value) -> String {
-        let quote = self.text.get(old.at.start..).and_then(|t| t.chars().next());
+        let quote = self
+            .edits
+            .text
+            .get(old.at.start..)
+            .and_then(|t| t.chars().next());
         match (new, quote) {
             (Value::String(text), Some('\'')) if !text.chars().any(char::is_control) => {
                 format!("'{}'", text.replace('\'', "''"))
@@ -137,67 +269,67 @@ impl Editor<'_> {
         }
     }
 
-    /// Where an entry ends, its value included: an empty value stands before its colon.
-    fn value_end(&self, key: &Range<usize>, node: &Node) -> usize {
-        let colon = self.text[key.end..]
-            .find(':')
-            .map_or(key.end, |i| key.end + i + 1);
-        node.end(self.text).max(colon)
-    }
-
     fn map(&mut self, node: &Node, flow: bool, wanted: &Map<String, Value>) -> Option<()> {
         let Kind::Map { entries, .. } = &node.kind else {
             return None;
         };
+        let brought = merged(entries, &self.alias());
+        // A key that `<<` brings and nobody wants cannot be taken out of it: what it brings is written out.
+        let write_out = brought.keys().any(|k| !wanted.contains_key(k))
+            || entries.iter().any(|e| e.merge && self.dangles(&e.node));
+        let stays = |e: &Entry| {
+            if e.merge {
+                !write_out
+            } else {
+                wanted.contains_key(&e.key)
+            }
+        };
         let mut kept_end = None;
         for (i, entry) in entries.iter().enumerate() {
-            let end = self.value_end(&entry.key_at, &entry.node);
-            let next = entries.get(i + 1).map(|e| e.key_at.start);
-            match wanted.get(&entry.key) {
-                Some(value) => {
+            let end = self.edits.value_end(&entry.key_at, &entry.node);
+            if stays(entry) {
+                kept_end = Some(end);
+                if let Some(value) = wanted.get(&entry.key).filter(|_| !entry.merge) {
                     let holder = (entry.key_at.clone(), entry.column);
                     self.node(&entry.node, value, (!flow).then_some(&holder))?;
-                    kept_end = Some(end);
                 }
-                None if flow => {}
-                None if self.alone(entry.key_at.start) => self.cut_lines(entry.key_at.start, end),
+            } else if !flow && self.edits.alone(entry.key_at.start) {
+                self.edits.cut_lines(entry.key_at.start, end);
+            } else if !flow {
                 // The first key behind a dash: the next one takes its place.
-                None => self.edits.push(Edit {
-                    at: entry.key_at.start..next?,
-                    new: String::new(),
-                }),
+                let next = entries.get(i + 1)?.key_at.start;
+                self.edits.replace(entry.key_at.start..next, String::new());
             }
         }
         let new: Map<String, Value> = wanted
             .iter()
-            .filter(|(k, _)| !entries.iter().any(|e| e.key == **k))
+            .filter(|(k, v)| {
+                let own = entries.iter().any(|e| !e.merge && e.key == **k);
+                let comes = !write_out && brought.get(*k) == Some(*v);
+                !own && !comes
+            })
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect();
         if flow {
-            let places: Vec<_> = entries
-                .iter()
-                .map(|e| {
-                    (
-                        wanted.contains_key(&e.key),
-                        e.key_at.start..self.value_end(&e.key_at, &e.node),
-                    )
-                })
-                .collect();
-            self.cut_flow(&places);
+            let place = |e: &Entry| e.key_at.start..self.edits.value_end(&e.key_at, &e.node);
+            let places: Vec<_> = entries.iter().map(|e| (stays(e), place(e))).collect();
+            self.edits.cut_flow(&places);
         }
         if new.is_empty() {
             return Some(());
         }
         if flow {
             let text = Value::Object(new).to_string();
-            return self.add_flow(node, text.get(1..text.len() - 1)?);
+            let new = text.get(1..text.len() - 1)?;
+            self.edits.add_flow(node, kept_end, new);
+            return Some(());
         }
         let column = entries.first()?.column;
         let mut out = String::new();
         for (key, value) in &new {
             emit::entry(&mut out, key, value, column, self.step);
         }
-        self.insert_lines(self.line_end(kept_end?), out);
+        self.edits.insert_lines(self.edits.line_end(kept_end?), out);
         Some(())
     }
 
@@ -212,187 +344,59 @@ impl Editor<'_> {
             return None;
         };
         let old: Vec<Value> = items.iter().map(Node::value).collect();
-        let mut cursor = 0;
         let mut added: Vec<(usize, &Value)> = Vec::new();
         let mut kept: Vec<bool> = vec![false; items.len()];
-        for value in wanted {
-            let same = |exact: bool| {
-                (cursor..old.len()).find(|i| {
-                    old.get(*i).is_some_and(|o| {
-                        if exact {
-                            o == value
-                        } else {
-                            o.get("name").is_some() && o.get("name") == value.get("name")
-                        }
-                    })
-                })
-            };
-            match same(true).or_else(|| same(false)) {
+        let mut behind = 0;
+        for (at, value) in pair(&old, wanted).into_iter().zip(wanted) {
+            match at {
                 Some(i) => {
                     self.node(items.get(i)?, value, None)?;
                     *kept.get_mut(i)? = true;
-                    cursor = i + 1;
+                    behind = i + 1;
                 }
-                None => added.push((cursor, value)),
+                None => added.push((behind, value)),
             }
         }
+        let text = self.edits.text;
         let places: Vec<_> = kept
             .iter()
             .zip(items)
-            .map(|(kept, item)| (*kept, item.at.start..item.end(self.text)))
+            .map(|(kept, item)| (*kept, item.at.start..item.end(text)))
             .collect();
         if flow {
-            self.cut_flow(&places);
+            self.edits.cut_flow(&places);
         } else {
             for (_, item) in kept.iter().zip(items).filter(|(kept, _)| !**kept) {
-                let dash = dash(item, self.text)?;
-                if !self.alone(dash) {
+                let dash = dash(item, text)?;
+                if !self.edits.alone(dash) {
                     return None;
                 }
-                self.cut_lines(dash, item.end(self.text));
+                self.edits.cut_lines(dash, item.end(text));
             }
         }
         for (before, value) in added {
             if flow {
                 if before < items.len() {
                     let at = items.get(before)?.at.start;
-                    self.edits.push(Edit {
-                        at: at..at,
-                        new: format!("{value}, "),
-                    });
+                    self.edits.replace(at..at, format!("{value}, "));
                 } else {
-                    self.add_flow(node, &value.to_string())?;
+                    let last = places.iter().rev().find(|(kept, _)| *kept);
+                    let last = last.map(|(_, at)| at.end);
+                    self.edits.add_flow(node, last, &value.to_string());
                 }
                 continue;
             }
-            let column = self.column(dash(items.first()?, self.text)?);
+            let column = self.edits.column(dash(items.first()?, text)?);
             let mut out = String::new();
             emit::item(&mut out, value, column, self.step);
             let at = match before.checked_sub(1) {
-                Some(last) => self.line_end(items.get(last)?.end(self.text)),
+                Some(last) => self.edits.line_end(items.get(last)?.end(text)),
                 // Below the key: comments above the first item stay the first item's.
-                None => self.line_end(holder?.0.end),
+                None => self.edits.line_end(holder?.0.end),
             };
-            self.insert_lines(at, out);
+            self.edits.insert_lines(at, out);
         }
         Some(())
-    }
-
-    /// Puts text before the closing bracket of a flow collection.
-    fn add_flow(&mut self, node: &Node, new: &str) -> Option<()> {
-        let close = node.at.end.checked_sub(1)?;
-        let before = self.text.get(node.at.start..close)?.trim_end();
-        let comma = if before.ends_with(',') || before.len() <= 1 {
-            ""
-        } else {
-            ", "
-        };
-        let at = node.at.start + before.len();
-        // After edits at the same place: those of earlier items come first.
-        self.edits.push(Edit {
-            at: at..at,
-            new: format!("{comma}{new}"),
-        });
-        Some(())
-    }
-
-    /// Takes the items that are not kept out of a flow collection, with the commas behind them, or, for the last ones, before them.
-    fn cut_flow(&mut self, items: &[(bool, Range<usize>)]) {
-        let mut from = 0;
-        while let Some(first) = items
-            .iter()
-            .skip(from)
-            .position(|(kept, _)| !kept)
-            .map(|i| i + from)
-        {
-            let next = items
-                .iter()
-                .skip(first)
-                .position(|(kept, _)| *kept)
-                .map(|i| i + first);
-            let before = first.checked_sub(1).and_then(|i| items.get(i));
-            let (start, end) = match (next.and_then(|i| items.get(i)), before) {
-                (Some((_, next)), _) => {
-                    (items.get(first).map(|(_, at)| at.start), Some(next.start))
-                }
-                (None, Some((_, before))) => (Some(before.end), items.last().map(|(_, at)| at.end)),
-                (None, None) => (
-                    items.first().map(|(_, at)| at.start),
-                    items.last().map(|(_, at)| at.end),
-                ),
-            };
-            if let (Some(start), Some(end)) = (start, end) {
-                self.edits.push(Edit {
-                    at: start..end,
-                    new: String::new(),
-                });
-            }
-            from = next.unwrap_or(items.len());
-        }
-    }
-
-    fn column(&self, at: usize) -> usize {
-        at - self.line_start(at)
-    }
-
-    fn line_start(&self, at: usize) -> usize {
-        self.text[..at].rfind('\n').map_or(0, |i| i + 1)
-    }
-
-    /// Behind the line's end.
-    fn line_end(&self, at: usize) -> usize {
-        self.text[at..]
-            .find('\n')
-            .map_or(self.text.len(), |i| at + i + 1)
-    }
-
-    /// Whether nothing but spaces is before it on its line.
-    fn alone(&self, at: usize) -> bool {
-        self.text[self.line_start(at)..at]
-            .bytes()
-            .all(|b| b == b' ')
-    }
-
-    fn cut_lines(&mut self, start: usize, end: usize) {
-        let (mut start, end) = (self.line_start(start), self.line_end(end));
-        // At the end of a text without a last line end, the one before goes instead.
-        if end == self.text.len() && !self.text.ends_with('\n') && start > 0 {
-            start -= 1;
-        }
-        self.edits.push(Edit {
-            at: start..end,
-            new: String::new(),
-        });
-    }
-
-    fn insert_lines(&mut self, at: usize, mut lines: String) {
-        if self.text.contains("\r\n") {
-            lines = lines.replace('\n', "\r\n");
-        }
-        if at == self.text.len() && !self.text.ends_with('\n') {
-            lines = format!("\n{}", lines.trim_end_matches('\n'));
-        }
-        self.edits.push(Edit {
-            at: at..at,
-            new: lines,
-        });
-    }
-
-    /// The new text; `None` when edits are in one another's way.
-    fn apply(mut self) -> Option<String> {
-        self.edits.sort_by_key(|e| (e.at.start, e.at.end));
-        let mut out = String::with_capacity(self.text.len() + 4096);
-        let mut done = 0;
-        for edit in &self.edits {
-            if edit.at.start < done {
-                return None;
-            }
-            out.push_str(self.text.get(done..edit.at.start)?);
-            out.push_str(&edit.new);
-            done = edit.at.end;
-        }
-        out.push_str(self.text.get(done..)?);
-        Some(out)
     }
 }
 
