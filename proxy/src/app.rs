@@ -1,6 +1,7 @@
 //! The only file that knows both flows: build, bind, run, reload, stop. The token flow, the admin port and this loop share one thread;
 //! requests have threads of their own.
 
+mod admin;
 mod harden;
 mod inbound;
 mod metrics;

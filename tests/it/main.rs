@@ -112,6 +112,8 @@ mod token_file;
 #[cfg(test)]
 mod token_renewal;
 #[cfg(test)]
+mod webhook_crowd;
+#[cfg(test)]
 mod webhook_lab;
 #[cfg(test)]
 mod webhook_process;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 mod patience;
-use patience::Patience;
+pub use patience::Patience;
 
 /// Limits of a server.
 #[derive(Debug, Clone, Copy)]

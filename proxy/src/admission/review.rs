@@ -14,6 +14,14 @@ const API_VERSION: &str = "admission.k8s.io/v1";
 const OWN_NAME: &str = "token-sidecar-injector";
 /// Longer warnings are cut by the API server.
 const MAX_WARNING: usize = 256;
+/// More of a refusal is neither sent nor logged.
+const MAX_REFUSAL: usize = 4096;
+/// A uid is a UUID.
+const MAX_UID: usize = 128;
+/// A namespace has 63 characters at most; what is longer is recognized as none.
+const MAX_NAMESPACE: usize = 64;
+/// A patch for a pod that fits into the API server's storage (1.5 MiB), as JSON.
+const MAX_PATCH: usize = 1 << 20;
 
 /// An answer, and what to count it as.
 #[derive(Debug)]
@@ -57,6 +65,9 @@ pub fn answer(
     if uid.is_empty() {
         return Err("a review without request.uid; only the API server can ask".into());
     }
+    if uid.len() > MAX_UID {
+        return Err("a review whose request.uid is no uid; only the API server can ask".into());
+    }
     let namespace = text(&request, "namespace").to_owned();
     let dry_run = request.get("dryRun").and_then(Value::as_bool) == Some(true);
     let pod = request
@@ -73,6 +84,7 @@ pub fn answer(
             ("not_asked", None)
         }
         Look::Refused(why) => {
+            let why = cut(&why, MAX_REFUSAL);
             response["allowed"] = false.into();
             let message = format!("token-sidecar is not injected: {why}");
             response["status"] = json!({ "code": 422, "reason": "Invalid", "message": message });
@@ -81,10 +93,13 @@ pub fn answer(
         Look::Injection(outcome, warnings, operations) => {
             if !operations.is_empty() {
                 response["patchType"] = "JSONPatch".into();
-                response["patch"] = STANDARD.encode(Value::Array(operations).to_string()).into();
+                response["patch"] = STANDARD.encode(operations).into();
             }
             if !warnings.is_empty() {
-                response["warnings"] = warnings.iter().map(|w| cut(w)).collect();
+                response["warnings"] = warnings
+                    .iter()
+                    .map(|w| cut(&format!("token-sidecar: {w}"), MAX_WARNING))
+                    .collect();
             }
             let result = match outcome {
                 Outcome::NotAsked => "not_asked",
@@ -96,7 +111,7 @@ pub fn answer(
     };
     Ok(Answer {
         review: json!({ "apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response }),
-        namespace,
+        namespace: namespace.chars().take(MAX_NAMESPACE).collect(),
         result,
         dry_run,
         subject,
@@ -108,7 +123,8 @@ enum Look {
     /// None of our business, and a warning when somebody thinks otherwise.
     Away(Option<String>),
     Refused(String),
-    Injection(Outcome, Vec<String>, Vec<Value>),
+    /// With its patch as text, empty when there is nothing to do.
+    Injection(Outcome, Vec<String>, String),
 }
 
 fn look(
@@ -147,7 +163,19 @@ fn look(
         Err(refusal) => Look::Refused(refusal.to_string()),
         Ok(mut injection) => {
             let warnings = std::mem::take(&mut injection.warnings);
-            Look::Injection(injection.outcome, warnings, injection.into_operations())
+            let outcome = injection.outcome;
+            let operations = injection.into_operations();
+            let patch = if operations.is_empty() {
+                String::new()
+            } else {
+                Value::Array(operations).to_string()
+            };
+            if patch.len() > MAX_PATCH {
+                return Look::Refused(
+                    "the patch would be larger than 1 MiB; make the pod's variables and annotations smaller".into(),
+                );
+            }
+            Look::Injection(outcome, warnings, patch)
         }
     }
 }
@@ -170,14 +198,14 @@ fn subject(request: &Value, pod: &Value) -> String {
     name
 }
 
-fn cut(warning: &str) -> Value {
-    let full = format!("token-sidecar: {warning}");
-    if full.chars().count() <= MAX_WARNING {
-        return full.into();
+/// At most so many characters of a text.
+fn cut(text: &str, max: usize) -> String {
+    if text.chars().nth(max).is_none() {
+        return text.to_owned();
     }
-    let mut cut: String = full.chars().take(MAX_WARNING - 1).collect();
+    let mut cut: String = text.chars().take(max - 1).collect();
     cut.push('…');
-    cut.into()
+    cut
 }
 
 #[cfg(test)]
@@ -314,9 +342,72 @@ mod tests {
     }
 
     #[test]
-    fn long_warnings_are_cut_on_characters() {
+    fn texts_are_cut_on_characters() {
         let long = "é".repeat(300);
-        let cut = cut(&long);
-        assert_eq!(cut.as_str().unwrap().chars().count(), MAX_WARNING);
+        assert_eq!(cut(&long, 300), long);
+        let shorter = cut(&long, MAX_WARNING);
+        assert_eq!(shorter.chars().count(), MAX_WARNING);
+        assert!(shorter.ends_with("é…"));
+    }
+
+    /// Whatever a pod is made of, neither the answer nor the log grows with it.
+    #[test]
+    fn answers_have_an_end() {
+        type Change = fn(&mut Value);
+        let cases: [(&str, Change); 8] = [
+            ("containers", |r| {
+                r["request"]["object"]["spec"]["containers"] =
+                    vec![json!({"name": "a"}); 150_000].into();
+            }),
+            ("ports", |r| {
+                r["request"]["object"]["spec"]["containers"][0]["ports"] =
+                    vec![json!({"containerPort": 8080}); 100_000].into();
+            }),
+            ("ports of ours", |r| {
+                r["request"]["object"]["spec"]["containers"][0]["ports"] =
+                    vec![json!({"containerPort": 8080}); 19_000].into();
+            }),
+            ("annotations", |r| {
+                for i in 0..10_000 {
+                    r["request"]["object"]["metadata"]["annotations"]
+                        [format!("token-sidecar.io/x{i}")] = "x".into();
+                }
+            }),
+            ("a long annotation", |r| {
+                r["request"]["object"]["metadata"]["annotations"]
+                    [format!("token-sidecar.io/{}", "x".repeat(1 << 20))] = "x".into();
+            }),
+            ("an upstream", |r| {
+                r["request"]["object"]["spec"]["containers"][0]["env"][0]["value"] =
+                    format!("https://{}", "x".repeat(4 << 20)).into();
+            }),
+            ("AKS' names", |r| {
+                r["request"]["object"]["metadata"]["labels"]["azure.workload.identity/use"] =
+                    "true".into();
+                r["request"]["object"]["metadata"]["annotations"]["azure.workload.identity/skip-containers"] =
+                    "x".repeat(4 << 20).into();
+            }),
+            ("warnings", |r| {
+                let container = json!({"name": "a", "securityContext": {"privileged": true}});
+                r["request"]["object"]["spec"]["initContainers"] = vec![container; 400].into();
+            }),
+        ];
+        for (name, change) in cases {
+            let answer = asked(change).unwrap();
+            let size = answer.review.to_string().len();
+            assert!(size < 64 << 10, "{name}: {size}");
+            assert!(
+                answer.refusal.unwrap_or_default().len() < 16 << 10,
+                "{name}"
+            );
+            let warnings = &answer.review["response"]["warnings"];
+            assert!(warnings.as_array().is_none_or(|w| w.len() <= 21), "{name}");
+        }
+        let long =
+            |key: &'static str| asked(move |r| r["request"][key] = "x".repeat(1 << 20).into());
+        assert!(long("uid").unwrap_err().contains("is no uid"));
+        let answer = long("namespace").unwrap();
+        assert_eq!(answer.namespace.len(), MAX_NAMESPACE);
+        assert_eq!(long("name").unwrap().subject.len(), 253);
     }
 }

@@ -1,7 +1,7 @@
 //! What a pod asks for: the label and annotations `token-sidecar.io/…`. Every one that is not known, or whose value is not right, is a problem:
 //! a slip must not mean "as if it were not there".
 
-use super::{patch::entries, problems::Problems, resources, yaml};
+use super::{patch::entries, problems::Problems, resources, status::MAX_TEXT, yaml};
 use serde_json::{Map, Value};
 use sidecar_runtime::suggest;
 
@@ -113,6 +113,9 @@ impl Wish {
     }
 
     fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        if text.len() > MAX_TEXT {
+            return Err("larger than annotations may be (256 KiB); make it smaller".into());
+        }
         match name {
             "profile" => self.profile = Some(word(text)?),
             "image" => self.image = Some(word(text)?),

@@ -1,10 +1,13 @@
 //! The admission webhook as a process: build, bind, run, reload, stop. Profiles and the serving certificate are read anew when their files change.
+//! Reviews and this loop share one thread; probes have one of their own, and say when this loop does not come round.
 
-use super::{AppError, MAX_SILENCE, digest, harden, in_force, metrics::WebhookSeries};
+use super::{
+    AppError, MAX_SILENCE, admin::AdminThread, digest, harden, in_force, metrics::WebhookSeries,
+};
 use crate::{
     admission::{
         profile::Profiles,
-        webhook::{Webhook, serve},
+        webhook::{Limits, Webhook, serve},
     },
     config::{
         ConfigErrors,
@@ -26,10 +29,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    sync::Notify,
-    time::{MissedTickBehavior, interval, sleep, timeout},
-};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// Reads the profiles anew.
 pub type ReloadProfiles = Box<dyn Fn() -> Result<Profiles, ConfigErrors> + Send>;
@@ -109,26 +109,23 @@ async fn until_stopped(
     series.profiles_reloaded(&clock, true);
     in_service(&certificate, &series, &clock);
 
-    let stop_admin = Arc::new(Notify::new());
-    let stop = Arc::clone(&stop_admin);
     let port = Admin {
         title: "token-sidecar webhook",
         registry,
         readiness: readiness.clone(),
         liveness,
     };
-    drop(sidecar_runtime::spawn("admin", async move {
-        if let Err(error) = port
-            .serve(admin, async move { stop.notified().await })
-            .await
-        {
-            tracing::error!(error = %chain(&error), "the admin port failed");
-        }
-    }));
+    let admin = AdminThread::start(port, admin).map_err(AppError::System)?;
     let (trigger, watch) = drain();
     drop(sidecar_runtime::spawn(
         "webhook",
-        serve(listener, tls, Arc::clone(&webhook), watch),
+        serve(
+            listener,
+            tls,
+            Arc::clone(&webhook),
+            Limits::default(),
+            watch,
+        ),
     ));
     listening.ready();
 
@@ -189,7 +186,7 @@ async fn until_stopped(
             }
         })
         .await;
-    stop_admin.notify_one();
+    drop(admin);
     Ok(stopped?)
 }
 

@@ -165,12 +165,17 @@ pub const WEBHOOK_SERIES: &[Row] = &[
     (
         "injections_total",
         &["namespace", "result"],
-        "Reviews of pods by namespace (at most 200, then `(other)`) and result (injected, unchanged, not_asked, refused, error). Dry runs are not counted.",
+        "Reviews of pods by namespace (the 200 last heard of; `(other)`: no name of one) and result (injected, unchanged, not_asked, refused, error). Dry runs are not counted.",
     ),
     (
         "admission_duration_seconds",
         &[],
         "From a review's last byte to its answer.",
+    ),
+    (
+        "admission_connections_closed_total",
+        &["reason"],
+        "Connections closed before their time: for another's sake (crowded), without a request in time (silent), without TLS (handshake).",
     ),
     (
         "config_reloads_total",

@@ -16,7 +16,8 @@ use tokio::{
 use crate::listener::Stream;
 
 /// The stream. While its peer reads, it costs nothing.
-pub(super) struct Patience {
+#[derive(Debug)]
+pub struct Patience {
     stream: Stream,
     limit: Duration,
     /// Since the peer has stopped taking bytes.
@@ -24,7 +25,9 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    pub(super) const fn new(stream: Stream, limit: Duration) -> Self {
+    /// `limit`: how long the peer may take nothing.
+    #[must_use]
+    pub const fn new(stream: Stream, limit: Duration) -> Self {
         Self {
             stream,
             limit,
