@@ -4,10 +4,12 @@ pub mod client;
 pub mod dial;
 pub mod gather;
 pub mod guard;
+pub mod observe;
 pub mod proxy;
 pub mod tls;
 pub mod tls_server;
 pub mod token_proxy;
+pub mod walk;
 pub mod x509;
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 use super::{
     dial::{self, DialError, Stream, Target, TlsTarget},
     guard::Guard,
+    observe::{self, Presented},
     proxy::{self, ProxySetupError, TunnelError},
     tls::{self, Alpn, ClientCertificate, TlsError},
+    walk::{self, Walk},
 };
 use bytes::Bytes;
 use http::{
@@ -20,7 +22,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use std::{future::Future, path::Path, pin::pin, sync::Arc};
+use std::{future::Future, path::Path, pin::pin, sync::Arc, time::Duration};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -186,14 +188,46 @@ impl AuthorityClient {
             )?),
             _ => None,
         };
-        let proxy = proxy
-            .map(|url| proxy::Proxy::new(url, ca_file))
-            .transpose()
-            .map_err(|error| match error {
-                ProxySetupError::NoHost => SetupError::Proxy,
-                ProxySetupError::Tls(error) => error.into(),
-            })?;
-        Self::with(endpoint, None, config, proxy)
+        Self::with(endpoint, None, config, tunnel(proxy, ca_file)?)
+    }
+
+    /// As [`AuthorityClient::with_certificate`], and the certificates that the authority shows.
+    ///
+    /// # Errors
+    /// [`SetupError`], which names what to change.
+    pub fn observing(
+        endpoint: &Url,
+        ca_file: Option<&Path>,
+        proxy: Option<&Url>,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<(Self, Arc<Presented>), SetupError> {
+        let (config, presented) = match endpoint.scheme() {
+            "https" => {
+                let (config, presented) =
+                    observe::client_config_as(ca_file, Alpn::Http1And2, certificate)?;
+                (Some(config), presented)
+            }
+            _ => (None, Arc::default()),
+        };
+        let client = Self::with(endpoint, None, config, tunnel(proxy, ca_file)?)?;
+        Ok((client, presented))
+    }
+
+    /// Opens a connection layer by layer, each of which may take as long as `within`.
+    pub async fn walk(&self, within: Duration) -> Walk {
+        walk::walk(&self.target, self.proxy.as_ref(), within).await
+    }
+
+    /// As [`AuthorityClient::get`], over a connection that is open already.
+    ///
+    /// # Errors
+    /// [`ClientError`]. A reply with any status is a reply, not an error.
+    pub async fn get_over(
+        &self,
+        stream: Stream,
+        path_and_query: &str,
+    ) -> Result<Reply, ClientError> {
+        self.send_over(stream, path_and_query, &[], None).await
     }
 
     /// As [`AuthorityClient::new`] without a proxy, over TLS that is set up already, perhaps under another server name than the endpoint's host.
@@ -291,6 +325,16 @@ impl AuthorityClient {
         form: Option<Zeroizing<Vec<u8>>>,
     ) -> Result<Reply, ClientError> {
         let stream = self.connect().await?;
+        self.send_over(stream, path_and_query, extra, form).await
+    }
+
+    async fn send_over(
+        &self,
+        stream: Stream,
+        path_and_query: &str,
+        extra: &[(HeaderName, HeaderValue)],
+        form: Option<Zeroizing<Vec<u8>>>,
+    ) -> Result<Reply, ClientError> {
         let h2 = stream.alpn_h2();
         let request = self.request(path_and_query, extra, form, h2)?;
         let io = TokioIo::new(stream);
@@ -370,6 +414,16 @@ impl AuthorityClient {
         }
         Ok(request)
     }
+}
+
+/// The proxy of an authority, which is trusted by the same roots.
+fn tunnel(url: Option<&Url>, ca_file: Option<&Path>) -> Result<Option<proxy::Proxy>, SetupError> {
+    url.map(|url| proxy::Proxy::new(url, ca_file))
+        .transpose()
+        .map_err(|error| match error {
+            ProxySetupError::NoHost => SetupError::Proxy,
+            ProxySetupError::Tls(error) => error.into(),
+        })
 }
 
 /// A request body that is wiped when the last reference goes.

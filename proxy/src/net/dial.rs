@@ -110,10 +110,7 @@ impl DialError {
                 }
                 _ => "connection_terminated",
             },
-            Self::Tls { source, .. } => match source
-                .get_ref()
-                .and_then(|e| e.downcast_ref::<rustls::Error>())
-            {
+            Self::Tls { source, .. } => match tls_error(source) {
                 Some(
                     rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented,
                 ) => "tls_certificate_error",
@@ -122,6 +119,13 @@ impl DialError {
             },
         }
     }
+}
+
+/// What TLS itself said, when it was that and not the connection below.
+pub fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>())
 }
 
 /// Opens a connection. Addresses are tried in the resolver's order.
@@ -182,19 +186,38 @@ pub async fn tls_over(
 /// # Errors
 /// [`DialError`] but for its TLS variant.
 pub async fn connect(target: &Target) -> Result<TcpStream, DialError> {
-    let Target {
-        host, port, guard, ..
-    } = target;
-    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
-        Ok(ip) => vec![SocketAddr::new(ip, *port)],
-        Err(_) => tokio::net::lookup_host((host.as_str(), *port))
+    connect_to(target, resolve(target).await?).await
+}
+
+/// The addresses of a target's host, in the resolver's order, allowed or not.
+///
+/// # Errors
+/// [`DialError::Resolve`].
+pub async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, DialError> {
+    let Target { host, port, .. } = target;
+    match host.parse::<IpAddr>() {
+        Ok(ip) => Ok(vec![SocketAddr::new(ip, *port)]),
+        Err(_) => Ok(tokio::net::lookup_host((host.as_str(), *port))
             .await
             .map_err(|source| DialError::Resolve {
                 host: host.clone(),
                 source,
             })?
-            .collect(),
-    };
+            .collect()),
+    }
+}
+
+/// TCP to the first of a target's addresses that is allowed and answers.
+///
+/// # Errors
+/// [`DialError`] but for its TLS variant.
+pub async fn connect_to(
+    target: &Target,
+    addresses: Vec<SocketAddr>,
+) -> Result<TcpStream, DialError> {
+    let Target {
+        host, port, guard, ..
+    } = target;
     let mut last = DialError::NoAddress { host: host.clone() };
     let allowed = addresses.iter().filter(|a| guard.allows(a.ip())).count();
     let mut tried = 0;
@@ -254,13 +277,19 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The TLS session nearest to the other end, if there is one.
+    pub fn tls(&self) -> Option<&rustls::ClientConnection> {
+        match self {
+            Self::Plain(_) | Self::Unix(_) => None,
+            Self::Tls(s) => Some(s.get_ref().1),
+            Self::TlsInTls(s) => Some(s.get_ref().1),
+        }
+    }
+
     /// Whether ALPN settled on HTTP/2.
     pub fn alpn_h2(&self) -> bool {
-        match self {
-            Self::Plain(_) | Self::Unix(_) => false,
-            Self::Tls(s) => s.get_ref().1.alpn_protocol() == Some(b"h2"),
-            Self::TlsInTls(s) => s.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
+        self.tls()
+            .is_some_and(|tls| tls.alpn_protocol() == Some(b"h2"))
     }
 }
 

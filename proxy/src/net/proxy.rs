@@ -124,7 +124,7 @@ fn matches(entry: &str, host: Option<Host<&str>>, port: Option<u16>) -> bool {
 }
 
 /// A proxy to tunnel through.
-pub(super) struct Proxy {
+pub struct Proxy {
     target: Target,
     authorization: Option<Zeroizing<String>>,
 }
@@ -156,7 +156,8 @@ pub enum TunnelError {
 }
 
 impl TunnelError {
-    pub(super) const fn mend(&self) -> &'static str {
+    /// What the operator should do.
+    pub const fn mend(&self) -> &'static str {
         match self {
             Self::Refused(407) => {
                 "the proxy wants credentials: put user:password into HTTPS_PROXY (percent-encoded)"

@@ -84,6 +84,11 @@ pub fn client_config_as(
     alpn: Alpn,
     certificate: Option<&ClientCertificate>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    config(roots(ca_file)?, alpn, certificate)
+}
+
+/// The system's roots and those of `ca_file`; never none.
+pub(super) fn roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = system_roots();
     if let Some(path) = ca_file {
         add_file(Arc::make_mut(&mut roots), path)?;
@@ -91,7 +96,7 @@ pub fn client_config_as(
     if roots.is_empty() {
         return Err(TlsError::NoRoots);
     }
-    config(roots, alpn, certificate)
+    Ok(roots)
 }
 
 /// As [`client_config`], but with the roots of a PEM text alone. `named` says in errors where the text came from.
@@ -103,12 +108,17 @@ pub fn exclusive_config(
     named: &Path,
     alpn: Alpn,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    add(&mut roots, named, CertificateDer::pem_slice_iter(pem))?;
-    config(roots.into(), alpn, None)
+    config(exclusive_roots(pem, named)?, alpn, None)
 }
 
-fn config(
+/// The roots of a PEM text alone; never none.
+pub(super) fn exclusive_roots(pem: &[u8], named: &Path) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    add(&mut roots, named, CertificateDer::pem_slice_iter(pem))?;
+    Ok(roots.into())
+}
+
+pub(super) fn config(
     roots: Arc<RootCertStore>,
     alpn: Alpn,
     certificate: Option<&ClientCertificate>,
@@ -153,6 +163,11 @@ pub enum CertificateError {
 }
 
 impl ClientCertificate {
+    /// The client's own certificate (DER), for messages.
+    pub fn certificate(&self) -> &[u8] {
+        self.0.cert.first().map_or(&[], |c| c)
+    }
+
     /// From the contents of two PEM files: the client's certificate followed by what leads from it to the root, and its key (PKCS#8, PKCS#1 or
     /// SEC 1). They may be one file.
     ///

@@ -5,12 +5,13 @@
 
 use super::{
     client::{AuthorityClient, ClientError, Reply, SetupError},
+    observe::{self, Presented},
     tls::{self, Alpn, TlsError},
 };
 use http::{HeaderName, HeaderValue};
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 use url::Url;
@@ -76,6 +77,23 @@ impl TokenProxy {
         Ok(this)
     }
 
+    /// A client of the proxy as it is now, for looking at the way there, and the certificates that it shows.
+    ///
+    /// # Errors
+    /// [`SetupError`]; also when there are no roots to trust.
+    pub fn observing(
+        params: &TokenProxyParams,
+    ) -> Result<(AuthorityClient, Arc<Presented>), SetupError> {
+        let alpn = Alpn::Http1And2;
+        let (config, presented) = match &params.roots {
+            Roots::System => observe::client_config_as(None, alpn, None)?,
+            Roots::File(path) => observe::exclusive_config(&read(path)?, path, alpn)?,
+            Roots::Pem(text) => observe::exclusive_config(text.as_bytes(), CA_DATA.as_ref(), alpn)?,
+        };
+        let client = AuthorityClient::over_tls(&params.url, params.server_name.as_deref(), config)?;
+        Ok((client, presented))
+    }
+
     /// As [`AuthorityClient::post_form`]; the path is one of the authority's.
     ///
     /// # Errors
@@ -97,10 +115,7 @@ impl TokenProxy {
         let pem = match &self.params.roots {
             Roots::System => Vec::new(),
             Roots::Pem(text) => text.clone().into_bytes(),
-            Roots::File(path) => fs::read(path).map_err(|e| TlsError::CaFile {
-                path: path.clone(),
-                cause: e.to_string(),
-            })?,
+            Roots::File(path) => read(path)?,
         };
         let from_file = matches!(self.params.roots, Roots::File(_));
         match &*built {
@@ -113,9 +128,7 @@ impl TokenProxy {
         let config = match &self.params.roots {
             Roots::System => tls::client_config(None, Alpn::Http1And2)?,
             Roots::File(path) => tls::exclusive_config(&pem, path, Alpn::Http1And2)?,
-            Roots::Pem(_) => {
-                tls::exclusive_config(&pem, "AZURE_KUBERNETES_CA_DATA".as_ref(), Alpn::Http1And2)?
-            }
+            Roots::Pem(_) => tls::exclusive_config(&pem, CA_DATA.as_ref(), Alpn::Http1And2)?,
         };
         let client = Arc::new(self.build(config)?);
         *built = Some(Built {
@@ -128,6 +141,16 @@ impl TokenProxy {
     fn build(&self, config: Arc<rustls::ClientConfig>) -> Result<AuthorityClient, SetupError> {
         AuthorityClient::over_tls(&self.params.url, self.params.server_name.as_deref(), config)
     }
+}
+
+/// Where roots that are given as text come from, for errors.
+const CA_DATA: &str = "AZURE_KUBERNETES_CA_DATA";
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|e| TlsError::CaFile {
+        path: path.to_owned(),
+        cause: e.to_string(),
+    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 //! rustls's business.
 
 mod der;
+mod name;
 
 use der::{GENERALIZED_TIME, Reader, SEQUENCE, UTC_TIME};
+use std::time::Duration;
 
 /// When a certificate is good, in seconds since the epoch, both ends included (RFC 5280 section 4.1.2.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,19 +16,63 @@ pub struct Validity {
     pub not_after: i64,
 }
 
+/// What a certificate says of itself, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The subject's common name and organisation, as far as there are such.
+    pub subject: String,
+    /// The issuer's.
+    pub issuer: String,
+    /// Subject and issuer are one: signed by nobody else, or a root.
+    pub self_issued: bool,
+    /// Good from then on, since the epoch.
+    pub not_before: Duration,
+    /// Good until then, since the epoch.
+    pub not_after: Duration,
+}
+
 /// Reads the validity of a certificate in DER. `None`: it is no certificate.
 pub fn validity(certificate: &[u8]) -> Option<Validity> {
+    fields(certificate).map(|fields| fields.validity)
+}
+
+/// Reads whose a certificate in DER is, and when it is good. `None`: it is no certificate.
+pub fn summary(certificate: &[u8]) -> Option<Summary> {
+    let fields = fields(certificate)?;
+    // What lies before the epoch is as good as the epoch.
+    let since = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    Some(Summary {
+        subject: name::shown(fields.subject)?,
+        issuer: name::shown(fields.issuer)?,
+        self_issued: fields.subject == fields.issuer,
+        not_before: since(fields.validity.not_before),
+        not_after: since(fields.validity.not_after),
+    })
+}
+
+/// The fields that are looked into (RFC 5280 section 4.1).
+struct Fields<'d> {
+    issuer: &'d [u8],
+    validity: Validity,
+    subject: &'d [u8],
+}
+
+fn fields(certificate: &[u8]) -> Option<Fields<'_>> {
     let signed = Reader::new(certificate).expect(SEQUENCE)?;
     let mut tbs = Reader::new(Reader::new(signed).expect(SEQUENCE)?);
-    // Version (of v1 certificates it is left out), serial number, algorithm, issuer.
+    // Version (of v1 certificates it is left out), serial number, algorithm.
     tbs.skip_if(der::context(0));
     tbs.expect(der::INTEGER)?;
     tbs.expect(SEQUENCE)?;
-    tbs.expect(SEQUENCE)?;
+    let issuer = tbs.expect(SEQUENCE)?;
     let mut times = Reader::new(tbs.expect(SEQUENCE)?);
-    Some(Validity {
-        not_before: time(&mut times)?,
-        not_after: time(&mut times)?,
+    Some(Fields {
+        issuer,
+        validity: Validity {
+            not_before: time(&mut times)?,
+            not_after: time(&mut times)?,
+        },
+        subject: tbs.expect(SEQUENCE)?,
     })
 }
 
@@ -145,7 +191,7 @@ mod tests {
             prop_assert_eq!(validity(good.get(..at).unwrap()), None);
             good[at] ^= 0xff;
             // Whatever comes of these, it is no panic.
-            let _ = (validity(&good), validity(&bytes));
+            let _ = (validity(&good), validity(&bytes), summary(&good), summary(&bytes));
         }
     }
 }
