@@ -7,7 +7,7 @@ mod known;
 pub use fault::{CallerFault, Fault};
 
 use crate::net::client::ClientError;
-use known::{known_aadsts, known_local, known_oauth, plain_status};
+pub use known::{Known, all as all_known};
 use std::{fmt, time::Duration};
 
 /// How the schedule treats a failure.
@@ -29,6 +29,8 @@ pub struct ExchangeError {
     code: &'static str,
     class: Class,
     fault: Fault,
+    /// Empty when `mend` says it too.
+    cause: &'static str,
     mend: &'static str,
     oauth: Option<&'static str>,
     status: Option<u16>,
@@ -42,7 +44,10 @@ impl fmt::Display for ExchangeError {
         if let Some(oauth) = self.oauth.filter(|o| *o != self.code) {
             write!(f, "{oauth} ")?;
         }
-        write!(f, "{}: {}", self.code, self.mend)
+        if self.cause.is_empty() {
+            return write!(f, "{}: {}", self.code, self.mend);
+        }
+        write!(f, "{}: {}; {}", self.code, self.cause, self.mend)
     }
 }
 
@@ -100,10 +105,11 @@ impl ExchangeError {
 
     /// The request could not be built or sent by reason of our own configuration or a bug. `code` is bounded by the callers.
     pub(crate) fn local(code: &'static str) -> Self {
-        let (class, fault, mend) = known_local(code);
+        let (known, fault) = known::local(code);
         Self {
             fault,
-            ..Self::plain(code, class, mend)
+            cause: known.cause,
+            ..Self::plain(known.code, known.class, known.mend)
         }
     }
 
@@ -129,18 +135,20 @@ impl ExchangeError {
 
     /// The authority refused.
     pub(crate) fn refused(says: &AuthoritySays) -> Self {
-        let oauth = says.error.as_deref().map(known_oauth);
-        let known = says.aadsts.map(known_aadsts);
+        let oauth = says.error.as_deref().map(known::oauth);
+        let numbered = says.aadsts.map(known::aadsts);
         let by_status = match says.status {
             429 => Some(Class::Throttled),
             503 if says.retry_after.is_some() => Some(Class::Throttled),
             408 | 500.. => Some(Class::Transient),
             _ => None,
         };
-        let (code, class, mend) = match (known, oauth) {
-            (Some(known), _) => (known.code, by_status.unwrap_or(known.class), known.mend),
-            (None, Some(oauth)) => (oauth.code, by_status.unwrap_or(oauth.class), oauth.mend),
-            (None, None) => plain_status(says.status, by_status),
+        let (known, class) = match numbered.or(oauth) {
+            Some(known) => (known, by_status.unwrap_or(known.class)),
+            None => {
+                let known = known::plain_status(says.status, by_status);
+                (known, known.class)
+            }
         };
         let detail = [
             says.suberror.as_deref().map(|s| format!("suberror {s}; ")),
@@ -150,10 +158,11 @@ impl ExchangeError {
         .flatten()
         .collect::<String>();
         Self {
-            code,
+            code: known.code,
             class,
             fault: fault::of(says, class),
-            mend,
+            cause: known.cause,
+            mend: known.mend,
             oauth: oauth.map(|o| o.code),
             status: Some(says.status),
             retry_after: says.retry_after,
@@ -184,6 +193,7 @@ impl ExchangeError {
             code,
             class,
             fault: Fault::Authority,
+            cause: "",
             mend,
             oauth: None,
             status: None,
@@ -212,6 +222,11 @@ impl ExchangeError {
         self.code
     }
 
+    /// The OAuth error beside it, when [`ExchangeError::code`] is a number.
+    pub const fn oauth(&self) -> Option<&'static str> {
+        self.oauth
+    }
+
     /// How to go on.
     pub const fn class(&self) -> Class {
         self.class
@@ -225,6 +240,11 @@ impl ExchangeError {
     /// The claims challenge of the error (a JSON object), for the caller: with it, a token may be issued. Never logged.
     pub fn claims(&self) -> Option<&str> {
         self.claims.as_deref()
+    }
+
+    /// What it means; empty when [`ExchangeError::mend`] says that too.
+    pub const fn cause(&self) -> &'static str {
+        self.cause
     }
 
     /// What the operator should do.
