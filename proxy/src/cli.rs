@@ -118,6 +118,9 @@ enum Command {
         /// Admin address (HOST:PORT or unix:/PATH) of the sidecar that must be running and ready [default: the configured one, if something answers there]
         #[arg(long, value_name = "ADDR")]
         sidecar: Option<String>,
+        /// Send a GET with the route's token to its upstream, too, and say what the answer means; may be repeated [default: nothing is sent to upstreams]
+        #[arg(long, value_name = "[ROUTE=]/PATH")]
+        request: Vec<doctor::Asked>,
     },
     /// Put the sidecar into the pods and pod templates of manifests, and print them
     Inject(injector::Inject),
@@ -173,7 +176,8 @@ pub fn run(
             settings,
             output,
             sidecar,
-        }) => examine(settings, output, sidecar, env),
+            request,
+        }) => examine(settings, output, sidecar, request, env),
         Some(Command::Inject(inject)) => inject.run(),
         Some(Command::Uninject(uninject)) => uninject.run(),
         Some(Command::Webhook(webhook)) => webhook.run(env),
@@ -213,6 +217,7 @@ fn examine(
     settings: Settings,
     output: Output,
     admin: Option<String>,
+    requests: Vec<doctor::Asked>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> ExitCode {
     let config = match config::load(&settings.into_source(), env) {
@@ -222,7 +227,14 @@ fn examine(
             return EXIT_USAGE.into();
         }
     };
-    let report = match doctor::run(&config, &doctor::Options { admin }) {
+    let options = doctor::Options {
+        admin,
+        requests,
+        // A pod's host name is its own name, unless it was told otherwise.
+        pod: env("KUBERNETES_SERVICE_HOST").and_then(|_| env("HOSTNAME")),
+        program: version().trim_end().to_owned(),
+    };
+    let report = match doctor::run(&config, &options) {
         Ok(report) => report,
         Err(e) => {
             err(format_args!(

@@ -1,28 +1,58 @@
-//! The doctor behind `token-sidecar check`: walks the chain that a request depends on (projected token, authority, exchange, upstream, the running
-//! sidecar) with what the sidecar itself would use, and says of each step that it passes, or the cause and the command that mends it.
+//! The doctor behind `token-sidecar check`: walks the chain that a request depends on (projected token, authorities, exchanges, upstreams, callers' issuers, the running
+//! sidecar) with what the sidecar itself would use, and says of each step that it passes, or the cause, the mend and the command.
 //!
-//! It changes nothing, forwards nothing, and never shows a token. It asks each authority once.
+//! It changes nothing and never shows a token. It asks each authority for what the sidecar would ask for, once, and sends a request to an upstream only when told to.
 
-mod authority;
+mod callers;
+mod client;
 mod commands;
+mod exchange;
+mod facts;
+mod files;
+mod inbound;
+mod place;
+mod reach;
 mod report;
+mod request;
 mod running;
 mod subject;
+mod trust;
 mod upstream;
 
 pub use report::{Report, Status, Step};
+pub use request::Asked;
 
-use crate::config::Config;
-use commands::Facts;
+use crate::{config::Config, request::params::RouteParams, token::params::CredentialParams};
+use exchange::{Exchanged, Subjects};
+use facts::Facts;
+use place::Place;
 use sidecar_runtime::{clock::Clock, listener::ListenAddr};
-use std::{collections::HashMap, io, sync::Arc};
-use subject::Subject;
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    io,
+    net::Ipv4Addr,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
 
 /// How thorough to be.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Where the running sidecar's admin port is, when it is not where the configuration says: a sidecar in another pod.
     pub admin: Option<String>,
+    /// Requests to send to upstreams, with their routes' tokens.
+    pub requests: Vec<Asked>,
+    /// The pod that this runs in, as far as the environment says.
+    pub pod: Option<String>,
+    /// What this program is: for the report.
+    pub program: String,
+}
+
+/// Every command that can stand in a report, with placeholders: for checking that the tools have such.
+pub fn every_command() -> Vec<String> {
+    commands::every::commands()
 }
 
 /// As [`examine`], on a runtime of its own and by the system's clock.
@@ -42,66 +72,349 @@ pub fn run(config: &Config, options: &Options) -> io::Result<Report> {
 /// Walks the whole chain of a configuration. Needs a tokio runtime around it; every step has a timeout.
 pub async fn examine(config: &Config, options: &Options, clock: &Clock) -> Report {
     let mut report = Report::default();
+    let around = Facts {
+        pod: options.pod.clone(),
+        ..Facts::default()
+    };
+    configuration(config, options, &mut report);
+    let mut subjects = Subjects::new();
+    for params in &config.token.subject_tokens {
+        let wanted = subject::expectations(params, &config.token.credentials);
+        let (steps, subject) = subject::examine(params, &wanted, &around, clock);
+        report.extend(steps);
+        subjects.insert(Arc::clone(&params.name), subject);
+    }
+    // What most commands are filled in with: the namespace and the pod are the same for all.
+    let around = subjects
+        .values()
+        .find(|subject| subject.facts.account().is_some())
+        .map_or(around, |subject| subject.facts.clone());
+    let places = places(config);
+    let reached = together(places.iter().map(|p| reach::examine(p, &around, clock))).await;
+    let mut failed = Vec::new();
+    for place in reached {
+        report.extend(place.steps);
+        failed.push(place.failed);
+    }
+    let way = |place: &Place| failed.get(place::find(&places, place)?)?.clone();
+    let exchanged = exchanges(config, &mut subjects, &around, way, clock, &mut report).await;
+    routes(config, options, &exchanged, &around, clock, &mut report).await;
+    if let (Some(params), Some(verify)) = (&config.request.inbound, &config.verify) {
+        report.push(inbound::resource(params));
+        for issuer in &verify.issuers {
+            let reach = way(&Place::of_issuer(issuer, verify.keys.timeout));
+            report.extend(inbound::issuer(issuer, &verify.keys, reach.as_deref(), &around).await);
+        }
+        report.push(inbound::workload(params).await);
+    }
+    let admin = options
+        .admin
+        .clone()
+        .unwrap_or_else(|| called(&config.admin));
+    report.extend(running::examine(&admin, options.admin.is_some(), &around).await);
+    report
+}
+
+fn configuration(config: &Config, options: &Options, report: &mut Report) {
+    const OF: &str = "configuration";
     let file = config.file.as_deref().map_or_else(
         || "arguments and environment".to_owned(),
         |f| f.display().to_string(),
     );
     report.push(Step::pass(
-        "configuration",
+        OF,
         "read",
         format!(
-            "{file}: {} route(s), {} credential(s), {} subject token(s)",
-            config.request.routes.len(),
-            config.token.credentials.len(),
-            config.token.subject_tokens.len()
+            "{file}: {}, {}, {} ({})",
+            counted(config.request.routes.len(), "route"),
+            counted(config.token.credentials.len(), "credential"),
+            counted(config.token.subject_tokens.len(), "subject token"),
+            options.program
         ),
     ));
     for warning in &config.warnings {
-        report.push(Step::warn(
-            "configuration",
-            "read",
-            "slip",
-            warning.clone(),
-            vec![],
-        ));
+        report.push(Step::warn(OF, "read", "slip", warning.clone()));
     }
-    let mut subjects: HashMap<Arc<str>, Subject> = HashMap::new();
-    for params in &config.token.subject_tokens {
-        let expectations = subject::expectations(params, &config.token.credentials);
-        let (steps, subject) = subject::examine(params, &expectations, clock);
+}
+
+fn counted(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
+/// Every authority that is asked, each once.
+fn places(config: &Config) -> Vec<Place> {
+    let of_credentials = config
+        .token
+        .credentials
+        .iter()
+        .flat_map(Place::of_credential);
+    let of_issuers = config.verify.iter().flat_map(|verify| {
+        let within = verify.keys.timeout;
+        verify
+            .issuers
+            .iter()
+            .map(move |issuer| Place::of_issuer(issuer, within))
+    });
+    place::distinct(of_credentials.chain(of_issuers))
+}
+
+/// Each exchange, parents first.
+async fn exchanges(
+    config: &Config,
+    subjects: &mut Subjects,
+    around: &Facts,
+    way: impl Fn(&Place) -> Option<String>,
+    clock: &Clock,
+    report: &mut Report,
+) -> HashMap<Arc<str>, Exchanged> {
+    let mut all = HashMap::new();
+    // The configuration has no circles: it would not have been read.
+    let ordered = config.token.parents_first();
+    let ordered = ordered.unwrap_or_else(|_| config.token.credentials.iter().collect());
+    for credential in ordered {
+        let reach = Place::of_credential(credential).iter().find_map(&way);
+        let (steps, exchanged) =
+            exchange::examine(credential, subjects, around, reach, clock).await;
         report.extend(steps);
-        subjects.insert(Arc::clone(&params.name), subject);
+        for chained in &config.token.chained_tokens {
+            if chained.credential == credential.name {
+                let subject = exchange::as_subject(credential, &exchanged, clock);
+                subjects.insert(Arc::clone(&chained.name), subject);
+            }
+        }
+        all.insert(Arc::clone(&credential.name), exchanged);
     }
-    for credential in &config.token.credentials {
-        report.extend(authority::examine(credential, &subjects, clock).await);
+    all
+}
+
+/// The ways to the upstreams, all at once, and the requests that were asked for.
+async fn routes(
+    config: &Config,
+    options: &Options,
+    exchanged: &HashMap<Arc<str>, Exchanged>,
+    around: &Facts,
+    clock: &Clock,
+    report: &mut Report,
+) {
+    let all = &config.request.routes;
+    let first = |route: &RouteParams| {
+        all.iter()
+            .position(|other| upstream::same(&other.upstream, &route.upstream))
+    };
+    let distinct: Vec<usize> = (0..all.len())
+        .filter(|at| all.get(*at).and_then(first) == Some(*at))
+        .collect();
+    let looks = distinct.iter().filter_map(|at| all.get(*at));
+    let reached = together(looks.map(|route| upstream::examine(route, around, clock))).await;
+    let mut reached: HashMap<usize, upstream::Reached> =
+        distinct.into_iter().zip(reached).collect();
+    for (at, route) in all.iter().enumerate() {
+        let of = format!("route {}", route.name);
+        let place = first(route).unwrap_or(at);
+        let Some(found) = reached.get_mut(&place) else {
+            continue;
+        };
+        if place == at {
+            report.extend(found.steps.drain(..));
+        } else if let Some(named) = all.get(place) {
+            report.push(match &found.failed {
+                Some(by) => Step::blocked(&of, "connect", by),
+                None => Step::pass(
+                    &of,
+                    "connect",
+                    format!("the same upstream as that of route {}", named.name),
+                ),
+            });
+        }
+        for asked in &options.requests {
+            let meant = match &asked.route {
+                Some(name) => **name == *route.name,
+                None => all.len() == 1,
+            };
+            if meant {
+                let failed = found.failed.clone();
+                let stream = found.stream.take();
+                report.push(
+                    asked_for(
+                        route, asked, config, exchanged, failed, stream, around, clock,
+                    )
+                    .await,
+                );
+            }
+        }
     }
-    for route in &config.request.routes {
-        report.extend(upstream::examine(route).await);
+    unmeant(options, all, report);
+}
+
+/// Requests that no route takes.
+fn unmeant(options: &Options, routes: &[RouteParams], report: &mut Report) {
+    for asked in &options.requests {
+        let why = match &asked.route {
+            Some(name) if !routes.iter().any(|r| *r.name == **name) => {
+                format!("there is no route {name}")
+            }
+            None if routes.len() != 1 => {
+                format!(
+                    "{} is of which route? write ROUTE={}",
+                    asked.path, asked.path
+                )
+            }
+            _ => continue,
+        };
+        let names: Vec<_> = routes.iter().map(|r| &*r.name).collect();
+        report.push(
+            Step::fail("configuration", "request", "no_such_route", why)
+                .mend(format!("the routes are: {}", names.join(", "))),
+        );
     }
-    let admin = match (&options.admin, &config.admin) {
-        (Some(given), _) => given.clone(),
-        (None, ListenAddr::Tcp(address)) => {
-            // A wildcard address is listened on, not called; that of IPv6 takes IPv4, too.
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that one request depends on")]
+async fn asked_for(
+    route: &RouteParams,
+    asked: &Asked,
+    config: &Config,
+    exchanged: &HashMap<Arc<str>, Exchanged>,
+    failed: Option<String>,
+    stream: Option<crate::net::dial::Stream>,
+    around: &Facts,
+    clock: &Clock,
+) -> Step {
+    const STEP: &str = "request";
+    let of = format!("route {}", route.name);
+    let refused = |why: String| Step::fail(&of, STEP, "not_of_this_route", why);
+    if !within(&asked.path, &route.path_prefix) {
+        return refused(format!("the route takes paths under {}", route.path_prefix));
+    }
+    if route
+        .methods
+        .as_ref()
+        .is_some_and(|m| !m.contains(&http::Method::GET))
+    {
+        return refused("the route lets no GET through".into());
+    }
+    let named = |name: &Arc<str>| -> Option<&CredentialParams> {
+        config.token.credentials.iter().find(|c| c.name == *name)
+    };
+    let own = named(&route.credential);
+    let credential = match own {
+        Some(credential) if credential.grant.is_for_callers() => {
+            route.without_caller.as_ref().and_then(named)
+        }
+        own => own,
+    };
+    let Some(credential) = credential else {
+        return Step::skip(
+            &of,
+            STEP,
+            "its token is made for each caller, and here is none",
+        );
+    };
+    let Some(got) = exchanged.get(&credential.name) else {
+        return Step::skip(&of, STEP, "its credential was not looked at");
+    };
+    if let Some(by) = failed.or_else(|| got.failed.clone()) {
+        return Step::blocked(&of, STEP, &by);
+    }
+    // Each connection serves one request.
+    let stream = match stream {
+        Some(stream) => Some(stream),
+        None => upstream::examine(route, around, clock).await.stream,
+    };
+    match stream {
+        Some(stream) => {
+            request::examine(
+                route,
+                &credential.injection,
+                &asked.path,
+                got,
+                stream,
+                clock,
+            )
+            .await
+        }
+        None => Step::blocked(&of, STEP, &format!("{of}: connect")),
+    }
+}
+
+/// Whether a path is under a prefix, on a segment's border.
+fn within(path: &str, prefix: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    let prefix = prefix.trim_end_matches('/');
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// An admin address as it is called: a wildcard address is listened on, not called; that of IPv6 takes IPv4, too.
+fn called(admin: &ListenAddr) -> String {
+    match admin {
+        ListenAddr::Tcp(address) => {
             let mut address = *address;
             if address.ip().is_unspecified() {
-                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+                address.set_ip(Ipv4Addr::LOCALHOST.into());
             }
             address.to_string()
         }
-        (None, ListenAddr::Unix(path)) => format!("unix:{}", path.display()),
-    };
-    report.extend(running::examine(&admin, options.admin.is_some()).await);
-    report
+        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
 }
 
-/// What the commands of a step are filled in with.
-fn facts<'a>(subject: Option<&'a Subject>) -> Facts<'a> {
-    let claims = subject
-        .and_then(|s| s.token.as_deref())
-        .map(crate::token::subject::SubjectToken::claims);
-    Facts {
-        issuer: claims.and_then(|c| c.iss.as_deref()),
-        subject: claims.and_then(|c| c.sub.as_deref()),
-        ..Facts::default()
+/// All of them at once, and what each came to, in their order: what hangs holds nobody else up.
+async fn together<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<(Pin<Box<F>>, Option<F::Output>)> =
+        all.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        for (future, done) in &mut running {
+            if done.is_none()
+                && let Poll::Ready(output) = future.as_mut().poll(context)
+            {
+                *done = Some(output);
+            }
+        }
+        match running.iter().all(|(_, done)| done.is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_under_a_prefix_on_a_segments_border() {
+        for (path, prefix, under) in [
+            ("/", "/", true),
+            ("/a?b=/v1", "/", true),
+            ("/v1", "/v1", true),
+            ("/v1/x", "/v1", true),
+            ("/v1?x", "/v1", true),
+            ("/v10", "/v1", false),
+            ("/", "/v1", false),
+        ] {
+            assert_eq!(within(path, prefix), under, "{path} {prefix}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_slow_holds_nobody_up_and_the_order_stays() {
+        let sleep = |seconds: u64| async move {
+            tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+            seconds
+        };
+        let began = tokio::time::Instant::now();
+        assert_eq!(together([3, 1, 2].into_iter().map(sleep)).await, [3, 1, 2]);
+        assert_eq!(began.elapsed().as_secs(), 3);
+        assert!(
+            together(std::iter::empty::<std::future::Ready<()>>())
+                .await
+                .is_empty()
+        );
     }
 }

@@ -11,7 +11,7 @@ pub mod exchange;
 pub mod file;
 mod flow_error;
 pub mod injection;
-mod mount;
+pub(crate) mod mount;
 pub mod params;
 pub mod renew;
 mod running;

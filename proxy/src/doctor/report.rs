@@ -3,6 +3,9 @@
 use serde::Serialize;
 use std::fmt;
 
+/// Of the JSON's shape: a field that changes its meaning, or goes, makes it another one; one that is added does not.
+const VERSION: u32 = 1;
+
 /// How a step went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -19,8 +22,9 @@ pub enum Status {
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Step {
-    /// Of what: `subject token pod`, `credential arm`, `route orders`, …
+    /// Of what: `subject token pod`, `authority https://login.microsoftonline.com`, `credential arm`, `route orders`, …
     pub of: String,
     /// Which: `file`, `issuer`, `exchange`, …
     pub step: &'static str,
@@ -29,17 +33,23 @@ pub struct Step {
     /// A bounded code, as in metrics, when there is one: `aadsts_700213`, `dns_error`, …
     #[serde(skip_serializing_if = "str::is_empty")]
     pub code: &'static str,
-    /// What was seen; the cause, and in words the mend, when it did not pass.
+    /// What was seen; the cause, when it did not pass.
     pub detail: String,
+    /// What mends it, in words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mend: String,
     /// What to run, with the values at hand filled in; `<…>` where only the reader knows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
+    /// The step that failed and is in the way of this one: `OF: STEP`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<String>,
 }
 
 impl Step {
     /// It passed.
     pub fn pass(of: impl Into<String>, step: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(of, step, Status::Pass, "", detail, vec![])
+        Self::new(of, step, Status::Pass, "", detail)
     }
 
     /// It is worth a look.
@@ -48,9 +58,8 @@ impl Step {
         step: &'static str,
         code: &'static str,
         detail: impl Into<String>,
-        commands: Vec<String>,
     ) -> Self {
-        Self::new(of, step, Status::Warn, code, detail, commands)
+        Self::new(of, step, Status::Warn, code, detail)
     }
 
     /// It failed.
@@ -59,14 +68,27 @@ impl Step {
         step: &'static str,
         code: &'static str,
         detail: impl Into<String>,
-        commands: Vec<String>,
     ) -> Self {
-        Self::new(of, step, Status::Fail, code, detail, commands)
+        Self::new(of, step, Status::Fail, code, detail)
     }
 
-    /// It was not looked at.
+    /// It was not looked at, by design.
     pub fn skip(of: impl Into<String>, step: &'static str, why: impl Into<String>) -> Self {
-        Self::new(of, step, Status::Skip, "", why, vec![])
+        Self::new(of, step, Status::Skip, "", why)
+    }
+
+    /// It was not reached, because another one failed.
+    pub fn blocked(of: impl Into<String>, step: &'static str, by: &str) -> Self {
+        Self {
+            blocked_by: Some(by.to_owned()),
+            ..Self::new(
+                of,
+                step,
+                Status::Skip,
+                "",
+                format!("not reached; first: {by}"),
+            )
+        }
     }
 
     fn new(
@@ -75,7 +97,6 @@ impl Step {
         status: Status,
         code: &'static str,
         detail: impl Into<String>,
-        commands: Vec<String>,
     ) -> Self {
         Self {
             of: of.into(),
@@ -83,8 +104,30 @@ impl Step {
             status,
             code,
             detail: detail.into(),
-            commands,
+            mend: String::new(),
+            commands: vec![],
+            blocked_by: None,
         }
+    }
+
+    /// The same, with what mends it in words.
+    #[must_use]
+    pub fn mend(self, mend: impl Into<String>) -> Self {
+        Self {
+            mend: mend.into(),
+            ..self
+        }
+    }
+
+    /// The same, with what to run.
+    #[must_use]
+    pub fn run(self, commands: Vec<String>) -> Self {
+        Self { commands, ..self }
+    }
+
+    /// `OF: STEP`, as others that wait for it name it.
+    pub fn name(&self) -> String {
+        format!("{}: {}", self.of, self.step)
     }
 }
 
@@ -93,10 +136,14 @@ impl Step {
 pub struct Report(Vec<Step>);
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Shown<'a> {
+    version: u32,
     ok: bool,
-    failed: usize,
+    passed: usize,
     warnings: usize,
+    failed: usize,
+    skipped: usize,
     steps: &'a [Step],
 }
 
@@ -119,12 +166,15 @@ impl Report {
         self.count(Status::Fail) == 0
     }
 
-    /// One JSON object: `ok`, `failed`, `warnings`, `steps`.
+    /// One JSON object. Its shape is documented in proxy/README.md, and does not change without its `version`.
     pub fn json(&self) -> String {
         let shown = Shown {
+            version: VERSION,
             ok: self.ok(),
-            failed: self.count(Status::Fail),
+            passed: self.count(Status::Pass),
             warnings: self.count(Status::Warn),
+            failed: self.count(Status::Fail),
+            skipped: self.count(Status::Skip),
             steps: &self.0,
         };
         // Strings and enums without maps: this cannot fail.
@@ -133,6 +183,17 @@ impl Report {
 
     fn count(&self, status: Status) -> usize {
         self.0.iter().filter(|s| s.status == status).count()
+    }
+
+    /// The names of the steps that went so.
+    fn names(&self, status: Status) -> String {
+        let names: Vec<_> = self
+            .0
+            .iter()
+            .filter(|s| s.status == status)
+            .map(Step::name)
+            .collect();
+        names.join("; ")
     }
 }
 
@@ -151,22 +212,21 @@ impl fmt::Display for Report {
                 write!(f, "{}: ", step.code)?;
             }
             writeln!(f, "{}", step.detail)?;
+            if !step.mend.is_empty() {
+                writeln!(f, "         mend: {}", step.mend)?;
+            }
             for command in &step.commands {
                 writeln!(f, "         $ {command}")?;
             }
         }
-        match (self.count(Status::Fail), self.count(Status::Warn)) {
-            (0, 0) => writeln!(f, "everything passes"),
-            (0, warnings) => writeln!(f, "nothing fails; {warnings} to look at"),
-            (failed, _) => {
-                let first = self.0.iter().find(|s| s.status == Status::Fail);
-                let of = first.map(|s| s.of.as_str()).unwrap_or_default();
-                let step = first.map(|s| s.step).unwrap_or_default();
-                writeln!(
-                    f,
-                    "{failed} failed; begin with the first: {of}: {step} (later ones often follow from it)"
-                )
-            }
+        let warned = match self.count(Status::Warn) {
+            0 => String::new(),
+            n => format!("; {n} to look at: {}", self.names(Status::Warn)),
+        };
+        match self.count(Status::Fail) {
+            0 if warned.is_empty() => writeln!(f, "everything passes"),
+            0 => writeln!(f, "nothing fails{warned}"),
+            n => writeln!(f, "{n} failed: {}{warned}", self.names(Status::Fail)),
         }
     }
 }
@@ -174,44 +234,76 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     fn report() -> Report {
         let mut report = Report::default();
         report.push(Step::pass("subject token pod", "file", "/a: 51 min left"));
-        report.push(Step::fail(
+        let failed = Step::fail(
             "credential arm",
             "exchange",
             "aadsts_700213",
             "no such subject",
-            vec!["az x".into()],
-        ));
+        )
+        .mend("create one")
+        .run(vec!["az x".into()]);
+        let name = failed.name();
+        report.push(failed);
+        report.push(Step::blocked("route arm", "request", &name));
         report.push(Step::skip("sidecar", "readyz", "none is running here"));
         report
     }
 
     #[test]
-    fn text_names_cause_and_command_and_where_to_begin() {
+    fn text_names_cause_mend_and_command_and_what_failed_in_the_end() {
         assert_eq!(
             report().to_string(),
             "[ok]   subject token pod: file: /a: 51 min left\n\
-             [FAIL] credential arm: exchange: aadsts_700213: no such subject\n         $ az x\n\
+             [FAIL] credential arm: exchange: aadsts_700213: no such subject\n         mend: create one\n         $ az x\n\
+             [skip] route arm: request: not reached; first: credential arm: exchange\n\
              [skip] sidecar: readyz: none is running here\n\
-             1 failed; begin with the first: credential arm: exchange (later ones often follow from it)\n"
+             1 failed: credential arm: exchange\n"
+        );
+    }
+
+    /// The shape that proxy/README.md documents.
+    #[test]
+    fn json_says_the_same_in_its_documented_shape() {
+        let shown: Value = serde_json::from_str(&report().json()).unwrap();
+        assert_eq!(
+            shown,
+            json!({
+                "version": 1, "ok": false, "passed": 1, "warnings": 0, "failed": 1, "skipped": 2,
+                "steps": [
+                    { "of": "subject token pod", "step": "file", "status": "pass", "detail": "/a: 51 min left" },
+                    { "of": "credential arm", "step": "exchange", "status": "fail", "code": "aadsts_700213", "detail": "no such subject",
+                      "mend": "create one", "commands": ["az x"] },
+                    { "of": "route arm", "step": "request", "status": "skip", "detail": "not reached; first: credential arm: exchange",
+                      "blockedBy": "credential arm: exchange" },
+                    { "of": "sidecar", "step": "readyz", "status": "skip", "detail": "none is running here" },
+                ]
+            })
         );
     }
 
     #[test]
-    fn json_says_the_same() {
-        let json: serde_json::Value = serde_json::from_str(&report().json()).unwrap();
-        assert_eq!(json["ok"], false);
-        assert_eq!(json["failed"], 1);
-        assert_eq!(json["steps"][1]["code"], "aadsts_700213");
-        assert_eq!(json["steps"][1]["commands"][0], "az x");
-        assert_eq!(json["steps"][0].get("commands"), None);
+    fn the_last_line_tells_failures_from_what_is_worth_a_look() {
         let mut fine = Report::default();
         fine.push(Step::pass("a", "b", "c"));
-        assert!(fine.ok());
-        fine.push(Step::warn("a", "b", "c", "d", vec![]));
-        assert!(fine.ok() && fine.to_string().ends_with("nothing fails; 1 to look at\n"));
+        assert!(fine.ok() && fine.to_string().ends_with("everything passes\n"));
+        fine.push(Step::warn("a", "d", "e", "f"));
+        assert!(
+            fine.ok()
+                && fine
+                    .to_string()
+                    .ends_with("nothing fails; 1 to look at: a: d\n")
+        );
+        fine.push(Step::fail("g", "h", "i", "j"));
+        assert!(
+            !fine.ok()
+                && fine
+                    .to_string()
+                    .ends_with("1 failed: g: h; 1 to look at: a: d\n")
+        );
     }
 }

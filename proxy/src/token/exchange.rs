@@ -18,6 +18,8 @@ mod rfc3339;
 pub mod token_exchange;
 pub mod wire;
 
+pub use client_auth::inspect::{Proof, inspect};
+
 use super::{params::GrantParams, static_secret::StaticSecret, subject::SubjectToken};
 use crate::net::client::SetupError;
 use async_trait::async_trait;

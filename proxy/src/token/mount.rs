@@ -32,7 +32,7 @@ pub(super) struct Watch {
 }
 
 /// The directory to watch: the nearest above `file` that has a `..data` entry, else the file's own.
-pub(super) fn root_of(file: &Path) -> PathBuf {
+pub(crate) fn root_of(file: &Path) -> PathBuf {
     file.ancestors()
         .skip(1)
         .find(|dir| dir.join("..data").symlink_metadata().is_ok())

@@ -138,7 +138,7 @@ impl GrantParams {
     }
 
     /// The token endpoints of RFC 6749 that one exchange asks, in order. Entra's and Google's are not of this kind.
-    fn endpoints(&self) -> Vec<&EndpointParams> {
+    pub fn endpoints(&self) -> Vec<&EndpointParams> {
         match self {
             Self::TokenExchange(p) => vec![&p.endpoint],
             Self::ClientCredentials(p) => vec![&p.endpoint],
@@ -190,6 +190,16 @@ impl GrantParams {
             Self::IdentityAssertion(p) => &p.identity_provider.endpoint.url,
             Self::StaticSecret(_) => return None,
         })
+    }
+
+    /// The tenant of an Entra grant, the client, and the name of the subject token that proves it.
+    pub fn tenant(&self) -> Option<(&TenantParams, &str, &Arc<str>)> {
+        match self {
+            Self::EntraClientAssertion(p) => Some((&p.tenant, &p.client_id, &p.subject_token)),
+            Self::EntraOnBehalfOf(p) => Some((&p.tenant, &p.client_id, &p.client_assertion)),
+            Self::EntraAgentBlueprint(p) => Some((&p.tenant, &p.client_id, &p.client_assertion)),
+            _ => None,
+        }
     }
 
     /// Whether its token may be put on requests at all. One that may not is only ever the subject token of another credential.

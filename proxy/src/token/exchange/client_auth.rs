@@ -2,6 +2,7 @@
 //! connection is `endpoint`'s, with `certificate`; what a grant asks for is the grant's.
 
 mod certificate;
+pub(super) mod inspect;
 mod private_key_jwt;
 mod rotating;
 mod signing_key;

@@ -161,6 +161,20 @@ impl KeySet {
         Ok(Self(keys))
     }
 
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The algorithms that some key is for.
+    pub fn algorithms(&self) -> Vec<Algorithm> {
+        Algorithm::ALL
+            .into_iter()
+            .filter(|a| self.0.iter().any(|k| k.is_for(*a)))
+            .collect()
+    }
+
     /// The keys that a token with this `kid` and `alg` may have been signed with. A token without `kid` is only ever matched with a key that is
     /// the only one for its algorithm.
     pub fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<&Key> {

@@ -61,8 +61,7 @@ impl CertifiedClient {
             let [certificate, key] = contents else {
                 return Err(ExchangeError::local("client_certificate_unreadable"));
             };
-            let certificate = ClientCertificate::from_pem(certificate, key)
-                .map_err(|e| ExchangeError::local(code(e)))?;
+            let certificate = pair(certificate, key)?;
             AuthorityClient::with_certificate(
                 &self.endpoint,
                 self.authority.ca_file.as_deref(),
@@ -72,6 +71,11 @@ impl CertifiedClient {
             .map_err(|_| ExchangeError::local("client_setup"))
         })
     }
+}
+
+/// A certificate with its key, from the contents of their files.
+pub(super) fn pair(chain: &[u8], key: &[u8]) -> Result<ClientCertificate, ExchangeError> {
+    ClientCertificate::from_pem(chain, key).map_err(|e| ExchangeError::local(code(e)))
 }
 
 const fn code(error: CertificateError) -> &'static str {

@@ -6,7 +6,7 @@ use super::{
     rotating::Rotating,
     signing_key::{KeyError, SigningKey},
 };
-use crate::token::params::PrivateKeyJwtParams;
+use crate::token::params::{PrivateKeyJwtParams, SigningAlgorithm};
 use aws_lc_rs::{digest, rand};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::server::ParsedCertificate;
@@ -85,23 +85,20 @@ impl PrivateKeyJwt {
     }
 
     fn ready(&self, contents: &[Zeroizing<Vec<u8>>]) -> Result<Ready, ExchangeError> {
-        let Some((key, certificate)) = contents.split_first() else {
+        let Some((key, others)) = contents.split_first() else {
             return Err(ExchangeError::local("client_key_unreadable"));
         };
-        let key = SigningKey::parse(key, self.params.algorithm).map_err(|e| {
-            ExchangeError::local(match e {
-                KeyError::NotAKey => "client_key_unusable",
-                KeyError::OtherAlgorithm => "client_key_algorithm",
-            })
-        })?;
+        let key = parse(key, self.params.algorithm)?;
         let mut header = Map::new();
         header.insert("alg".into(), key.algorithm().name().into());
         header.insert("typ".into(), "JWT".into());
         if let Some(id) = self.params.key_id.as_deref().or(key.id()) {
             header.insert("kid".into(), id.into());
         }
-        if let Some(pem) = certificate.first() {
-            header.insert("x5t#S256".into(), thumbprint(pem, &key)?.into());
+        if let Some(pem) = others.first() {
+            // RFC 7515 section 4.1.8.
+            let digest = digest::digest(&digest::SHA256, &certificate(pem, &key)?);
+            header.insert("x5t#S256".into(), URL_SAFE_NO_PAD.encode(digest).into());
         }
         Ok(Ready {
             header: URL_SAFE_NO_PAD.encode(Value::Object(header).to_string()),
@@ -110,8 +107,24 @@ impl PrivateKeyJwt {
     }
 }
 
-/// `x5t#S256` (RFC 7515 section 4.1.8) of the first certificate, which must be the key's.
-fn thumbprint(pem: &[u8], key: &SigningKey) -> Result<String, ExchangeError> {
+/// A file's key, for an algorithm.
+pub(super) fn parse(
+    content: &[u8],
+    algorithm: Option<SigningAlgorithm>,
+) -> Result<SigningKey, ExchangeError> {
+    SigningKey::parse(content, algorithm).map_err(|e| {
+        ExchangeError::local(match e {
+            KeyError::NotAKey => "client_key_unusable",
+            KeyError::OtherAlgorithm => "client_key_algorithm",
+        })
+    })
+}
+
+/// The first certificate of a PEM file, which must be the key's.
+pub(super) fn certificate(
+    pem: &[u8],
+    key: &SigningKey,
+) -> Result<CertificateDer<'static>, ExchangeError> {
     let unusable = |_| ExchangeError::local("client_certificate_unusable");
     let certificate = CertificateDer::from_pem_slice(pem)
         .map_err(|_| ExchangeError::local("client_certificate_unusable"))?;
@@ -119,7 +132,7 @@ fn thumbprint(pem: &[u8], key: &SigningKey) -> Result<String, ExchangeError> {
     if !parsed.subject_public_key_info().ends_with(key.public()) {
         return Err(ExchangeError::local("client_certificate_other_key"));
     }
-    Ok(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &certificate)))
+    Ok(certificate)
 }
 
 #[cfg(test)]

@@ -106,6 +106,14 @@ impl SigningKey {
         self.id.as_deref()
     }
 
+    /// How long the modulus of an RSA key is.
+    pub(super) fn bits(&self) -> Option<usize> {
+        match &self.key {
+            Key::Rsa(pair) => Some(pair.public_modulus_len() * 8),
+            Key::Ec(_) => None,
+        }
+    }
+
     /// The public half as it stands at the end of a certificate's SubjectPublicKeyInfo: an RSAPublicKey, or a point.
     pub(super) fn public(&self) -> &[u8] {
         match &self.key {

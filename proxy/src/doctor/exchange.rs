@@ -1,0 +1,266 @@
+//! Makes each exchange once, exactly as the sidecar would, parents before those that use their tokens. The issued token is handed on to where the configuration says (a
+//! credential that uses it, a request that was asked for), and dropped.
+
+use super::{
+    callers, client,
+    commands::{self, entra},
+    facts::Facts,
+    report::Step,
+    subject::{Subject, span},
+};
+use crate::token::{
+    caller,
+    dpop::Prover,
+    exchange::{
+        self, Exchanger, IssuedToken, SubjectTokens, TokenType,
+        bound::Binding,
+        error::{Class, ExchangeError},
+    },
+    params::{CredentialParams, GrantParams},
+    subject::SubjectToken,
+};
+use sidecar_runtime::{clock::Clock, telemetry::chain};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// What came of a credential.
+#[derive(Default)]
+pub(super) struct Exchanged {
+    /// Its token, for those that are to use it.
+    pub(super) issued: Option<IssuedToken>,
+    /// What makes the proofs that go with it.
+    pub(super) prover: Option<Arc<Prover>>,
+    /// The step that is in the way of one, when it should have one.
+    pub(super) failed: Option<String>,
+    /// What commands are filled in with.
+    pub(super) facts: Facts,
+}
+
+/// The subject tokens that there are, those of credentials included, by name.
+pub(super) type Subjects = HashMap<Arc<str>, Subject>;
+
+const STEP: &str = "exchange";
+
+/// The steps of one credential: its client's files, and its exchange. `reach` is the step that failed on the way to one of its authorities.
+pub(super) async fn examine(
+    credential: &CredentialParams,
+    subjects: &Subjects,
+    around: &Facts,
+    reach: Option<String>,
+    clock: &Clock,
+) -> (Vec<Step>, Exchanged) {
+    let of = format!("credential {}", credential.name);
+    let facts = known(&credential.grant, subjects, around);
+    let (mut steps, unfit) = client::examine(&of, &credential.grant, &facts, clock.unix_now());
+    let mut exchanged = Exchanged {
+        facts: facts.clone(),
+        ..Exchanged::default()
+    };
+    let missing = credential
+        .grant
+        .subject_tokens()
+        .into_iter()
+        .filter_map(|name| subjects.get(name))
+        .find_map(|subject| subject.failed.clone());
+    if let Some(by) = missing.or(unfit).or(reach) {
+        steps.push(Step::blocked(&of, STEP, &by));
+        exchanged.failed = Some(by);
+        return (steps, exchanged);
+    }
+    // A key that is thrown away is as good as any for a look.
+    exchanged.prover = (credential.injection.token_type == TokenType::DPoP)
+        .then(|| Prover::new(clock.clone()).ok().map(Arc::new))
+        .flatten();
+    let binding = Binding::of(&credential.injection, exchanged.prover.as_ref());
+    let exchanger = match exchange::build(&credential.grant, binding, clock.clone()) {
+        Ok(exchanger) => exchanger,
+        Err(error) => {
+            let step = Step::fail(&of, STEP, "setup", chain(&error).to_string());
+            exchanged.failed = Some(step.name());
+            steps.push(step);
+            return (steps, exchanged);
+        }
+    };
+    if credential.grant.is_for_callers() {
+        steps.extend(callers::examine(&of, credential, &*exchanger, subjects, &facts, clock).await);
+        return (steps, exchanged);
+    }
+    let step = match once(credential, &*exchanger, tokens(credential, subjects)).await {
+        Ok(issued) => {
+            let step = Step::pass(&of, STEP, got(credential, &issued));
+            exchanged.issued = Some(issued);
+            step
+        }
+        Err(error) => refused(&of, STEP, &error, credential, &facts),
+    };
+    if exchanged.issued.is_none() {
+        exchanged.failed = Some(step.name());
+    }
+    steps.push(step);
+    (steps, exchanged)
+}
+
+/// The token of a credential as a subject token of others.
+pub(super) fn as_subject(
+    credential: &CredentialParams,
+    exchanged: &Exchanged,
+    clock: &Clock,
+) -> Subject {
+    Subject {
+        token: exchanged.issued.as_ref().map(|issued| {
+            let text = Zeroizing::new((*issued.token).clone());
+            Arc::new(SubjectToken::issued(
+                text,
+                clock.unix_now() + issued.lifetime,
+            ))
+        }),
+        facts: Facts {
+            parent: Some(credential.name.to_string()),
+            pod: exchanged.facts.pod.clone(),
+            node: exchanged.facts.node.clone(),
+            ..Facts::default()
+        },
+        failed: exchanged.failed.clone(),
+    }
+}
+
+/// What commands of a credential are filled in with: by the subject token that proves the client, or the one that is exchanged, and by the configuration.
+fn known(grant: &GrantParams, subjects: &Subjects, around: &Facts) -> Facts {
+    let exchanged = match grant {
+        GrantParams::TokenExchange(p) => Some(&p.subject_token),
+        GrantParams::JwtBearer(p) => Some(&p.assertion),
+        GrantParams::IdentityAssertion(p) => Some(&p.identity_provider.subject_token),
+        GrantParams::GoogleSts(p) => Some(&p.subject_token),
+        _ => None,
+    };
+    let endpoints = grant.endpoints();
+    let client = endpoints.first().map(|e| &e.client_authentication);
+    let proving = grant
+        .tenant()
+        .map(|(_, _, name)| name)
+        .or_else(|| client.and_then(|c| c.subject_token()))
+        .or(exchanged);
+    let base = proving
+        .and_then(|name| subjects.get(name))
+        .map_or_else(|| around.clone(), |subject| subject.facts.clone());
+    let mut facts = base.of_grant(grant);
+    facts.host = facts
+        .authority
+        .as_ref()
+        .and_then(|url| url.host_str().map(str::to_owned));
+    facts.port = facts
+        .authority
+        .as_ref()
+        .and_then(url::Url::port_or_known_default);
+    facts
+}
+
+/// The subject tokens that an exchange uses, but for the caller's.
+pub(super) fn tokens(credential: &CredentialParams, subjects: &Subjects) -> SubjectTokens {
+    let names = credential.grant.subject_tokens();
+    let tokens = names
+        .into_iter()
+        .filter(|name| ***name != *caller::NAME)
+        .filter_map(|name| {
+            let token = subjects.get(name)?.token.clone()?;
+            Some((Arc::clone(name), token))
+        });
+    SubjectTokens::new(tokens.collect())
+}
+
+/// One exchange, and whether what came can be put on requests.
+pub(super) async fn once(
+    credential: &CredentialParams,
+    exchanger: &dyn Exchanger,
+    tokens: SubjectTokens,
+) -> Result<IssuedToken, ExchangeError> {
+    let issued = timeout(
+        credential.exchange_timeout,
+        exchanger.exchange(&tokens, None),
+    )
+    .await
+    .unwrap_or_else(|_| Err(ExchangeError::timeout()))?;
+    if credential.grant.injectable() {
+        credential.injection.value(&issued)?;
+    }
+    if issued.lifetime < Duration::from_secs(1) {
+        return Err(ExchangeError::dead_on_arrival());
+    }
+    Ok(issued)
+}
+
+/// What was got, and how it is put on requests.
+fn got(credential: &CredentialParams, issued: &IssuedToken) -> String {
+    let injection = &credential.injection;
+    let header = format!("`{}: {}…`", injection.header, injection.prefix);
+    match &credential.grant {
+        GrantParams::StaticSecret(_) => {
+            format!("the secret's file holds what can be put on requests, as {header}")
+        }
+        GrantParams::EntraAgentBlueprint(_) => format!(
+            "a token for the agent identity was issued; it lives {}, and is put on no request",
+            span(issued.lifetime)
+        ),
+        _ => format!(
+            "a token was issued; it lives {}, and is put on requests as {header}",
+            span(issued.lifetime)
+        ),
+    }
+}
+
+/// The authority's words without what stands before them already, and of Entra's identifiers the one that its support asks for first.
+fn essence(code: &str, words: &str) -> String {
+    let number = code.strip_prefix("aadsts_").unwrap_or_default();
+    let words = words
+        .strip_prefix(&format!("AADSTS{number}: "))
+        .unwrap_or(words);
+    match words.split_once(" Trace ID: ") {
+        Some((said, rest)) => {
+            let id = rest.split(' ').next().unwrap_or_default();
+            format!("{said} (trace id {id})")
+        }
+        None => words.to_owned(),
+    }
+}
+
+/// Why there is none.
+pub(super) fn refused(
+    of: &str,
+    step: &'static str,
+    error: &ExchangeError,
+    credential: &CredentialParams,
+    facts: &Facts,
+) -> Step {
+    let code = error.code();
+    let secret = match &credential.grant {
+        GrantParams::StaticSecret(p) if code == "static_secret_unreadable" => Some(&*p.file),
+        _ => None,
+    };
+    let mut detail = match (secret, error.cause()) {
+        (Some(path), _) => client::seen(error, Some(path)),
+        (None, "") => error.mend().to_owned(),
+        (None, cause) => cause.to_owned(),
+    };
+    if let Some(oauth) = error.oauth().filter(|oauth| *oauth != code) {
+        detail = format!("{detail} ({oauth})");
+    }
+    if let Some(words) = error.detail() {
+        detail = format!("{detail}; the authority says: {}", essence(code, words));
+    }
+    let mut mend = match error.cause() {
+        "" => String::new(),
+        _ => error.mend().to_owned(),
+    };
+    if let Some(hint) = entra::hint(code, error.class(), facts) {
+        mend = format!("{mend}; {hint}");
+    }
+    if error.class() == Class::Throttled
+        && let Some(after) = error.retry_after()
+    {
+        mend = format!("{mend}; it asks for {} of patience", span(after));
+    }
+    Step::fail(of, step, code, detail)
+        .mend(mend)
+        .run(commands::exchange(code, facts))
+}

@@ -1,0 +1,534 @@
+//! Examines the way to one place layer by layer: name, connection (or proxy), TLS, an answer over HTTP, and the other end's clock by the `Date` of it. The chain ends at
+//! the first layer that fails: what lies above it cannot be known.
+
+use super::{
+    commands::{kubernetes, network},
+    facts::Facts,
+    files,
+    place::Place,
+    report::{Status, Step},
+    subject::span,
+    trust::{self, Handshake},
+};
+use crate::{
+    net::{
+        client::{AuthorityClient, ClientError, Reply, SetupError},
+        dial::{DialError, Stream},
+        observe::Presented,
+        proxy::TunnelError,
+        tls::{ClientCertificate, TlsError},
+        token_proxy::TokenProxy,
+        walk::{Layer, Stop, Walk},
+        x509,
+    },
+    token::exchange::{Proof, inspect},
+    token::params::ClientAuthentication,
+};
+use http::header::{CONTENT_TYPE, DATE, LOCATION};
+use sidecar_runtime::{clock::Clock, telemetry::chain};
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::time::timeout;
+
+/// Authorities allow about five minutes of clock skew; more than half a minute is worth a word.
+const SKEW_WARN: Duration = Duration::from_secs(30);
+const SKEW_FAIL: Duration = Duration::from_secs(300);
+/// A certificate that ends so soon is worth a word.
+const ENDS_SOON: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// What came of a place.
+pub(super) struct Reached {
+    /// Its steps.
+    pub(super) steps: Vec<Step>,
+    /// The step that failed, if one did.
+    pub(super) failed: Option<String>,
+}
+
+/// The steps of one place.
+pub(super) async fn examine(place: &Place, facts: &Facts, clock: &Clock) -> Reached {
+    let facts = Facts {
+        host: place.url.host_str().map(str::to_owned),
+        port: place.url.port_or_known_default(),
+        ..facts.clone()
+    };
+    let mut steps = Vec::new();
+    walk_up(place, &facts, clock, &mut steps).await;
+    let failed = steps
+        .iter()
+        // A wrong clock is in nobody's way.
+        .find(|s| s.status == Status::Fail && s.step != "clock")
+        .map(Step::name);
+    Reached { steps, failed }
+}
+
+async fn walk_up(place: &Place, facts: &Facts, clock: &Clock, steps: &mut Vec<Step>) {
+    let of = &place.name;
+    let certificate = certificate(place);
+    let built = match &place.token_proxy {
+        Some(proxy) => TokenProxy::observing(proxy),
+        None => AuthorityClient::observing(
+            &place.url,
+            place.authority.ca_file.as_deref(),
+            place.authority.proxy.as_ref(),
+            certificate.as_ref(),
+        ),
+    };
+    let (client, presented) = match built {
+        Ok(built) => built,
+        Err(error) => {
+            steps.push(setup(of, &error, facts));
+            return;
+        }
+    };
+    let walk = client.walk(place.within).await;
+    let shown = presented.chain();
+    let shake = Handshake {
+        host: facts.host.as_deref().unwrap_or_default(),
+        chain: &shown,
+        ca_file: place.authority.ca_file.as_deref(),
+        ca_key: match place.token_proxy {
+            Some(_) => "AZURE_KUBERNETES_CA_FILE",
+            None => "caFile",
+        },
+        now: clock.unix_now(),
+    };
+    let through = place.authority.proxy.as_ref().map(|proxy| {
+        format!(
+            "{}:{}",
+            proxy.host_str().unwrap_or_default(),
+            proxy.port_or_known_default().unwrap_or(80)
+        )
+    });
+    let Some(stream) = layers(
+        of,
+        walk,
+        through.as_deref(),
+        place.within,
+        &shake,
+        &presented,
+        facts,
+        steps,
+    ) else {
+        return;
+    };
+    let Some(document) = &place.document else {
+        return;
+    };
+    if place.certificate.is_some() && certificate.is_none() {
+        steps.push(Step::skip(
+            of,
+            "http",
+            "not asked without the client's certificate, which cannot be used",
+        ));
+        return;
+    }
+    match timeout(place.within, client.get_over(stream, document)).await {
+        Ok(Ok(reply)) => {
+            steps.push(answered(place, &reply, facts));
+            steps.extend(skew(of, &reply, facts, clock));
+        }
+        Ok(Err(error)) => steps.push(broken(of, &error, &shake, facts)),
+        Err(_) => steps.push(
+            Step::fail(
+                of,
+                "http",
+                "timeout",
+                format!("connected, and no answer within {}", span(place.within)),
+            )
+            .mend("see how the authority fares, and what stands in between")
+            .run(network::unreachable("tls_timeout", facts)),
+        ),
+    }
+}
+
+/// The certificate of a place that is shown one; the credential's own step says what is wrong with it.
+fn certificate(place: &Place) -> Option<ClientCertificate> {
+    let tls = place.certificate.clone()?;
+    match inspect(&ClientAuthentication::Tls(tls)) {
+        Ok(Proof::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    }
+}
+
+/// No client can be made: the roots, or the URL.
+pub(super) fn setup(of: &str, error: &SetupError, facts: &Facts) -> Step {
+    let step = Step::fail(of, "tls", "tls_setup", chain(error).to_string());
+    let SetupError::Tls(TlsError::CaFile { path, .. }) = error else {
+        return step;
+    };
+    let seen = files::unreadable(path).or_else(|| {
+        let content = std::fs::read(path).ok()?;
+        let odd = files::pem_oddity(&content).unwrap_or("it holds no certificate");
+        Some(format!("{}: {odd}", path.display()))
+    });
+    Step {
+        detail: seen.unwrap_or(step.detail),
+        ..step
+    }
+    .mend("let it be a readable PEM file with at least one CERTIFICATE block, mounted into this container")
+    .run(kubernetes::secret_file(facts))
+}
+
+/// The layers below HTTP; the connection, when there is one.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that is known of one connection"
+)]
+pub(super) fn layers(
+    of: &str,
+    walk: Walk,
+    through: Option<&str>,
+    within: Duration,
+    shake: &Handshake<'_>,
+    presented: &Presented,
+    facts: &Facts,
+    steps: &mut Vec<Step>,
+) -> Option<Stream> {
+    if !walk.addresses.is_empty() {
+        let mut addresses: Vec<_> = walk
+            .addresses
+            .iter()
+            .take(4)
+            .map(ToString::to_string)
+            .collect();
+        if walk.addresses.len() > addresses.len() {
+            addresses.push(format!(
+                "and {} more",
+                walk.addresses.len() - addresses.len()
+            ));
+        }
+        // That the name has an address which is not allowed is the failure of this very step.
+        if !matches!(walk.end, Err((Layer::Dns, _))) {
+            steps.push(Step::pass(
+                of,
+                "dns",
+                format!("{}: {}", shake.host, addresses.join(", ")),
+            ));
+        }
+    }
+    if let Some((peer, took)) = walk.peer {
+        steps.push(Step::pass(
+            of,
+            "connect",
+            format!("{peer}, in {} ms", took.as_millis()),
+        ));
+    }
+    if let (Some(through), Ok(_) | Err((Layer::Tls, _))) = (through, &walk.end) {
+        steps.push(Step::pass(
+            of,
+            "proxy",
+            format!(
+                "{through} opens a tunnel to {}:{}",
+                shake.host,
+                facts.port.unwrap_or(443)
+            ),
+        ));
+    }
+    match walk.end {
+        Ok(stream) => {
+            steps.extend(secured(of, &stream, shake, presented));
+            Some(stream)
+        }
+        Err((layer, stop)) => {
+            steps.push(stopped(of, layer, &stop, within, through, shake, facts));
+            None
+        }
+    }
+}
+
+/// What the handshake settled on, and how long the certificate is good.
+fn secured(
+    of: &str,
+    stream: &Stream,
+    shake: &Handshake<'_>,
+    presented: &Presented,
+) -> Option<Step> {
+    let tls = stream.tls()?;
+    let version = tls.protocol_version().map_or("TLS", |v| match v {
+        rustls::ProtocolVersion::TLSv1_2 => "TLS 1.2",
+        rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3",
+        _ => "TLS",
+    });
+    let http = match stream.alpn_h2() {
+        true => "HTTP/2",
+        false => "HTTP/1.1",
+    };
+    let leaf = presented.chain().first().and_then(|c| x509::summary(c));
+    let Some(leaf) = leaf else {
+        return Some(Step::pass(of, "tls", format!("{version}, {http}")));
+    };
+    let left = leaf.not_after.saturating_sub(shake.now);
+    let detail = format!(
+        "{version}, {http}; certificate of {}, signed by {}, good for another {}",
+        leaf.subject,
+        leaf.issuer,
+        span(left)
+    );
+    Some(if left < ENDS_SOON {
+        Step::warn(of, "tls", "certificate_ends_soon", detail)
+            .mend("see that it is renewed at the other end before then")
+    } else {
+        Step::pass(of, "tls", detail)
+    })
+}
+
+/// The layer that is the last.
+fn stopped(
+    of: &str,
+    layer: Layer,
+    stop: &Stop,
+    within: Duration,
+    through: Option<&str>,
+    shake: &Handshake<'_>,
+    facts: &Facts,
+) -> Step {
+    let host = shake.host;
+    match (layer, stop) {
+        (_, Stop::Tunnel(error)) => tunnel(of, error, through, shake, facts),
+        (Layer::Proxy, _) => Step::fail(
+            of,
+            "proxy",
+            "proxy_timeout",
+            format!("the proxy {} opens no tunnel within {}", through.unwrap_or_default(), span(within)),
+        )
+        .mend("check HTTPS_PROXY and whether the proxy runs, or list the host in NO_PROXY when it needs none")
+        .run(network::unreachable("proxy_timeout", facts)),
+        (Layer::Dns, Stop::Dial(error)) => dns(of, error, facts),
+        (Layer::Dns, Stop::Timeout) => Step::fail(
+            of,
+            "dns",
+            "dns_timeout",
+            format!("nobody says within {} what {host} is: the pod's DNS does not answer", span(within)),
+        )
+        .mend("let the pod reach the cluster's DNS (port 53, UDP and TCP), and see that CoreDNS runs")
+        .run(network::unreachable("dns_silent", facts)),
+        (Layer::Connect, Stop::Dial(error)) => connect(of, error, facts),
+        (Layer::Connect, Stop::Timeout) => Step::fail(
+            of,
+            "connect",
+            "connection_timeout",
+            format!("no connection to {host} within {}: a network policy or a firewall drops the packets", span(within)),
+        )
+        .mend("let the pod's egress through: network policies, then the subnet's firewall and routes; or set HTTPS_PROXY where a proxy is needed")
+        .run(network::unreachable("connection_timeout", facts)),
+        (Layer::Tls, Stop::Dial(DialError::Tls { source, .. })) => {
+            trust::failed(of, source, shake, facts)
+        }
+        (Layer::Tls, _) => Step::fail(
+            of,
+            "tls",
+            "tls_timeout",
+            format!("connected to {host}, and no handshake within {}", span(within)),
+        )
+        .mend("see what stands in between: a firewall that goes by names often swallows the handshake")
+        .run(network::unreachable("tls_timeout", facts)),
+    }
+}
+
+fn dns(of: &str, error: &DialError, facts: &Facts) -> Step {
+    let said = chain(error).to_string();
+    let (detail, way, mend) = match error {
+        DialError::Forbidden { .. } => (
+            said,
+            error.code(),
+            "correct the URL, or the name's entry: link-local, metadata and (for a public name) loopback addresses are never connected to",
+        ),
+        // What the resolver says when it was not told anything: nobody answered, or a server failed.
+        _ if said.contains("Temporary failure") || said.contains("Try again") => (
+            said,
+            "dns_silent",
+            "let the pod reach the cluster's DNS (port 53, UDP and TCP), and see that CoreDNS runs and can ask on",
+        ),
+        _ => (
+            said,
+            error.code(),
+            "correct the host in the URL; for a private name, see that the cluster's DNS knows its zone",
+        ),
+    };
+    Step::fail(of, "dns", error.code(), detail)
+        .mend(mend)
+        .run(network::unreachable(way, facts))
+}
+
+fn connect(of: &str, error: &DialError, facts: &Facts) -> Step {
+    let mend = match error.code() {
+        "connection_refused" => {
+            "see that the other end runs and listens on this port; a firewall that refuses (rather than drops) looks the same"
+        }
+        "destination_ip_unroutable" => {
+            "see the pod's and the subnet's routes; an IPv6 address without IPv6 routes looks like this"
+        }
+        "connection_timeout" => {
+            "let the pod's egress through: network policies, then the subnet's firewall and routes; or set HTTPS_PROXY where a proxy is needed"
+        }
+        _ => "see what stands in between: it broke the connection off",
+    };
+    Step::fail(of, "connect", error.code(), chain(error).to_string())
+        .mend(mend)
+        .run(network::unreachable(error.code(), facts))
+}
+
+fn tunnel(
+    of: &str,
+    error: &TunnelError,
+    through: Option<&str>,
+    shake: &Handshake<'_>,
+    facts: &Facts,
+) -> Step {
+    let proxy = through.unwrap_or_default();
+    // The proxy's own TLS: the certificates that were seen are not its.
+    if let TunnelError::Dial(DialError::Tls { source, .. }) = error {
+        let own = Handshake {
+            chain: &[],
+            host: proxy,
+            ..*shake
+        };
+        let step = trust::failed(of, source, &own, facts);
+        return Step {
+            step: "proxy",
+            detail: format!("the proxy {proxy} itself: {}", step.detail),
+            ..step
+        };
+    }
+    Step::fail(
+        of,
+        "proxy",
+        "proxy_tunnel",
+        format!("{proxy}: {}", chain(error)),
+    )
+    .mend(error.mend())
+    .run(network::unreachable("proxy_tunnel", facts))
+}
+
+/// Connected, and HTTP broke down.
+fn broken(of: &str, error: &ClientError, shake: &Handshake<'_>, facts: &Facts) -> Step {
+    if let Some(said) = trust::late(error) {
+        let (code, cause, mend) = trust::told_late(said, shake);
+        return Step::fail(of, "tls", code, cause).mend(mend);
+    }
+    Step::fail(of, "http", error.code(), chain(error).to_string())
+        .mend(error.mend())
+        .run(network::unreachable("tls_protocol_error", facts))
+}
+
+/// That something answers is enough; what it answers tells whether it is who it should be.
+fn answered(place: &Place, reply: &Reply, facts: &Facts) -> Step {
+    let of = &place.name;
+    let header = |name| {
+        let value = reply.headers.get(name)?.to_str().ok()?;
+        Some(value.chars().take(120).collect::<String>())
+    };
+    let html = header(CONTENT_TYPE).is_some_and(|t| t.starts_with("text/html"));
+    let status = reply.status;
+    let between =
+        "see what stands in between: a captive portal, or the block page of a proxy or firewall";
+    match status {
+        300..=399 => {
+            let to = header(LOCATION)
+                .and_then(|l| url::Url::parse(&l).ok())
+                .map_or_else(String::new, |url| {
+                    format!(" to {}", url.origin().ascii_serialization())
+                });
+            Step::warn(
+                of,
+                "http",
+                "http_3xx",
+                format!("answers {status}, a redirect{to}, which is never followed"),
+            )
+            .mend(format!("correct the URL, or {between}"))
+        }
+        _ if html && (place.entra || status == 403) => Step::warn(
+            of,
+            "http",
+            "not_an_authority",
+            format!("answers {status} with a web page, which an authority does not"),
+        )
+        .mend(between)
+        .run(network::unreachable("tls_certificate_error", facts)),
+        500.. => Step::warn(of, "http", "http_5xx", format!("answers {status}"))
+            .mend("see how it fares, or what stands in between; the exchange says more"),
+        _ => Step::pass(of, "http", format!("answers ({status})")),
+    }
+}
+
+/// Our clock against the authority's. `Date` has whole seconds, so small differences mean nothing.
+fn skew(of: &str, reply: &Reply, facts: &Facts, clock: &Clock) -> Option<Step> {
+    const STEP: &str = "clock";
+    let date = reply.headers.get(DATE)?.to_str().ok()?;
+    let theirs = httpdate::parse_http_date(date)
+        .ok()?
+        .duration_since(UNIX_EPOCH)
+        .ok()?;
+    let ours = clock.unix_now();
+    let (apart, direction) = if ours >= theirs {
+        (ours - theirs, "ahead of")
+    } else {
+        (theirs - ours, "behind")
+    };
+    let detail = format!(
+        "this node's clock is {} {direction} the authority's",
+        span(apart)
+    );
+    let mend = "set the node's clock, or replace the node";
+    Some(if apart > SKEW_FAIL {
+        Step::fail(
+            of,
+            STEP,
+            "clock_skew",
+            format!("{detail}: assertions are outside their time range there (AADSTS700024)"),
+        )
+        .mend(mend)
+        .run(kubernetes::clock(facts))
+    } else if apart > SKEW_WARN {
+        Step::warn(of, STEP, "clock_skew", detail)
+            .mend(mend)
+            .run(kubernetes::clock(facts))
+    } else if apart < Duration::from_secs(1) {
+        Step::pass(of, STEP, "this node's clock and the authority's agree")
+    } else {
+        Step::pass(of, STEP, detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+    use zeroize::Zeroizing;
+
+    #[test]
+    fn a_wrong_clock_is_told_by_the_answers_date() {
+        let theirs = Duration::from_secs(1_800_000_000);
+        let mut headers = HeaderMap::new();
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + theirs);
+        headers.insert(DATE, date.parse().unwrap());
+        let reply = Reply {
+            status: 404,
+            headers,
+            body: Zeroizing::default(),
+        };
+        for (ahead, status) in [
+            (0_i64, Status::Pass),
+            (-20, Status::Pass),
+            (45, Status::Warn),
+            (-45, Status::Warn),
+            (400, Status::Fail),
+            (-400, Status::Fail),
+        ] {
+            let ours = Duration::from_secs(theirs.as_secs().saturating_add_signed(ahead));
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            let step = runtime
+                .block_on(async { skew("x", &reply, &Facts::default(), &Clock::anchored(ours)) });
+            assert_eq!(step.unwrap().status, status, "{ahead}");
+        }
+        let silent = Reply {
+            status: 200,
+            headers: HeaderMap::new(),
+            body: Zeroizing::default(),
+        };
+        assert!(skew("x", &silent, &Facts::default(), &Clock::system()).is_none());
+    }
+}
