@@ -2,7 +2,7 @@
 
 use crate::lab::Lab;
 use harness::{
-    authority::{Options, StsClient},
+    authority::{Certificates, Options, StsClient},
     client::{Answer, Client},
     issuer::ProjectedToken,
 };
@@ -76,7 +76,7 @@ async fn client_credentials_need_a_client() {
 #[tokio::test]
 async fn mutual_tls_needs_the_certificate() {
     let lab = Lab::with(Options {
-        ask_for_certificates: true,
+        certificates: Certificates::Asked,
         ..Options::default()
     })
     .await;

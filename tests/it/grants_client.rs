@@ -3,7 +3,7 @@
 
 use crate::lab::{Lab, assert_passes, start};
 use harness::{
-    authority::{Endpoint, KeyClient, Options, StsClient},
+    authority::{Certificates, Endpoint, KeyClient, Options, StsClient},
     certs::Leaf,
     client_key::ClientKey,
     issuer::{ENTRA_AUDIENCE, ProjectedToken},
@@ -54,7 +54,7 @@ fn key_client(key: &ClientKey, algorithm: Algorithm, key_id: Option<&str>) -> Ke
 async fn check(known: StsClient, unknown: StsClient, authentication: &str, secret: &str) -> Lab {
     let lab = Lab::with(Options {
         sts_client: known,
-        ask_for_certificates: true,
+        certificates: Certificates::Asked,
         ..Options::default()
     })
     .await;
@@ -274,7 +274,7 @@ fn write(dir: &TempDir, leaf: &Leaf) {
 async fn mutual_tls_authenticates_and_a_rotated_pair_is_shown_at_the_next_exchange() {
     let dir = TempDir::new("token-sidecar-grants").unwrap();
     let lab = Lab::with(Options {
-        ask_for_certificates: true,
+        certificates: Certificates::Asked,
         ..Options::default()
     })
     .await;
@@ -325,7 +325,7 @@ async fn mutual_tls_authenticates_and_a_rotated_pair_is_shown_at_the_next_exchan
 async fn a_pair_that_comes_late_is_waited_for_and_its_want_is_named() {
     let dir = TempDir::new("token-sidecar-grants").unwrap();
     let lab = Lab::with(Options {
-        ask_for_certificates: true,
+        certificates: Certificates::Asked,
         ..Options::default()
     })
     .await;

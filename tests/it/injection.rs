@@ -36,7 +36,7 @@ pub(crate) fn reply(
 }
 
 /// An authorization server that issues what it is told to, to whoever proves to have a key when that is wanted.
-struct Sts {
+pub(crate) struct Sts {
     server: Server,
     shared: Arc<StsShared>,
 }
@@ -54,7 +54,7 @@ struct StsShared {
 }
 
 impl Sts {
-    async fn start(token_type: &str, more: &str) -> Self {
+    pub(crate) async fn start(token_type: &str, more: &str) -> Self {
         let shared = Arc::new(StsShared::default());
         *shared.says.lock().unwrap() = (token_type.to_owned(), more.to_owned());
         let state = Arc::clone(&shared);
@@ -72,7 +72,7 @@ impl Sts {
         Self { server, shared }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/token?tenant=a", self.server.address())
     }
 

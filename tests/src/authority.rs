@@ -18,7 +18,7 @@ pub mod users;
 
 pub use access::AccessTokens;
 pub use fault::{Fault, Gate};
-pub use options::{Application, FederatedCredential, KeyClient, Options, StsClient};
+pub use options::{Application, Certificates, FederatedCredential, KeyClient, Options, StsClient};
 pub use token_proxy::TokenProxy;
 pub use users::UserToken;
 
@@ -161,10 +161,10 @@ impl Authority {
         let base = format!("https://localhost:{}", address.port());
         let mut names = LOCAL_NAMES.to_vec();
         names.extend(options.names.iter().map(String::as_str));
-        let tls = if options.ask_for_certificates {
-            ca.asking_server(&names, options.alpn)?
-        } else {
-            ca.server(&names, options.alpn)?
+        let tls = match options.certificates {
+            Certificates::Ignored => ca.server(&names, options.alpn)?,
+            Certificates::Asked => ca.asking_server(&names, options.alpn, false)?,
+            Certificates::Demanded => ca.asking_server(&names, options.alpn, true)?,
         };
         let issuer = Issuer::new(&format!("{base}/cluster/"))?;
         let access = AccessTokens::new(
@@ -184,7 +184,14 @@ impl Authority {
         });
         let state = Arc::clone(&shared);
         let handler = serve::handler(move |request, connection| {
-            answer(Arc::clone(&state), request, connection, false)
+            let (state, date) = (Arc::clone(&state), state.options().date.clone());
+            async move {
+                let mut response = answer(state, request, connection, false).await;
+                if let Some(date) = date {
+                    response.headers_mut().insert(header::DATE, date);
+                }
+                response
+            }
         });
         Ok(Self {
             server: Server::serve(listener, Some(tls), handler)?,

@@ -61,11 +61,17 @@ impl Ca {
     /// # Errors
     /// When its PEM file cannot be written.
     pub fn new() -> Result<Self> {
+        Self::named("token-sidecar development root")
+    }
+
+    /// As [`Ca::new`], under a name of its own.
+    ///
+    /// # Errors
+    /// As [`Ca::new`].
+    pub fn named(name: &str) -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::<String>::new())?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "token-sidecar development root");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::KeyCertSign,
@@ -154,7 +160,14 @@ impl Ca {
     /// # Errors
     /// As [`Ca::leaf`].
     pub fn server(&self, names: &[&str], alpn: Alpn) -> Result<Arc<ServerConfig>> {
-        let leaf = self.leaf(names)?;
+        Self::serving(self.leaf(names)?, alpn)
+    }
+
+    /// As [`Ca::server`], with a certificate of its own making.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn serving(leaf: Leaf, alpn: Alpn) -> Result<Arc<ServerConfig>> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key));
         let mut config =
             ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -165,20 +178,27 @@ impl Ca {
         Ok(Arc::new(config))
     }
 
-    /// As [`Ca::server`], asking clients for certificates that this authority signed. Whoever shows none is served too.
+    /// As [`Ca::server`], asking clients for certificates that this authority signed. Whoever shows none is served too, unless one is demanded.
     ///
     /// # Errors
     /// As [`Ca::leaf`].
-    pub fn asking_server(&self, names: &[&str], alpn: Alpn) -> Result<Arc<ServerConfig>> {
+    pub fn asking_server(
+        &self,
+        names: &[&str],
+        alpn: Alpn,
+        demanding: bool,
+    ) -> Result<Arc<ServerConfig>> {
         let leaf = self.leaf(names)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key));
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone())?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .allow_unauthenticated()
-                .build()?;
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let verifier = match demanding {
+            true => verifier.build()?,
+            false => verifier.allow_unauthenticated().build()?,
+        };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
@@ -193,6 +213,22 @@ impl Ca {
     /// Never in practice.
     pub fn client_leaf(&self, name: &str) -> Result<Leaf> {
         self.sign(&[], name, ExtendedKeyUsagePurpose::ClientAuth, |_| {})
+    }
+
+    /// As [`Ca::client_leaf`], good from the first day to the second, each (year, month, day).
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn dated_client_leaf(
+        &self,
+        name: &str,
+        from: (i32, u8, u8),
+        to: (i32, u8, u8),
+    ) -> Result<Leaf> {
+        self.sign(&[], name, ExtendedKeyUsagePurpose::ClientAuth, |params| {
+            params.not_before = date_time_ymd(from.0, from.1, from.2);
+            params.not_after = date_time_ymd(to.0, to.1, to.2);
+        })
     }
 
     /// A fresh leaf for `names` with its key, for a server that chooses among several.

@@ -79,7 +79,11 @@ async fn fetched(of: &str, issuer: &IssuerParams, keys: &KeysParams, around: &Fa
     Step::pass(
         of,
         STEP,
-        format!("{} keys, for {}", set.len(), names(&offered)),
+        format!(
+            "{}, for {}",
+            super::counted(set.len(), "key"),
+            names(&offered)
+        ),
     )
 }
 

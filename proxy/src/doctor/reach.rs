@@ -13,7 +13,7 @@ use super::{
 use crate::{
     net::{
         client::{AuthorityClient, ClientError, Reply, SetupError},
-        dial::{DialError, Stream},
+        dial::{DialError, Stream, tls_error},
         observe::Presented,
         proxy::TunnelError,
         tls::{ClientCertificate, TlsError},
@@ -27,13 +27,16 @@ use crate::{
 use http::header::{CONTENT_TYPE, DATE, LOCATION};
 use sidecar_runtime::{clock::Clock, telemetry::chain};
 use std::time::{Duration, UNIX_EPOCH};
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt as _, time::timeout};
 
 /// Authorities allow about five minutes of clock skew; more than half a minute is worth a word.
 const SKEW_WARN: Duration = Duration::from_secs(30);
 const SKEW_FAIL: Duration = Duration::from_secs(300);
 /// A certificate that ends so soon is worth a word.
 const ENDS_SOON: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// An alert follows a handshake at once.
+const ALERT: Duration = Duration::from_secs(2);
 
 /// What came of a place.
 pub(super) struct Reached {
@@ -126,7 +129,13 @@ async fn walk_up(place: &Place, facts: &Facts, clock: &Clock, steps: &mut Vec<St
             steps.push(answered(place, &reply, facts));
             steps.extend(skew(of, &reply, facts, clock));
         }
-        Ok(Err(error)) => steps.push(broken(of, &error, &shake, facts)),
+        Ok(Err(error)) => {
+            let alert = alert(&client, place.within).await;
+            let step = broken(of, &error, alert, &shake, facts);
+            // What the handshake seemed to have settled on is taken back.
+            steps.retain(|s| s.step != step.step);
+            steps.push(step);
+        }
         Err(_) => steps.push(
             Step::fail(
                 of,
@@ -399,9 +408,23 @@ fn tunnel(
     .run(network::unreachable("proxy_tunnel", facts))
 }
 
+/// What a server says that ends the connection when the handshake is over, as one that does not like the client's certificate does (TLS 1.3). HTTP often does not hear it:
+/// it finds the connection closed while it writes. Here nothing is written.
+async fn alert(client: &AuthorityClient, within: Duration) -> Option<rustls::Error> {
+    let mut stream = client.walk(within).await.end.ok()?;
+    let read = timeout(within.min(ALERT), stream.read_u8()).await.ok()?;
+    tls_error(&read.err()?).cloned()
+}
+
 /// Connected, and HTTP broke down.
-fn broken(of: &str, error: &ClientError, shake: &Handshake<'_>, facts: &Facts) -> Step {
-    if let Some(said) = trust::late(error) {
+fn broken(
+    of: &str,
+    error: &ClientError,
+    alert: Option<rustls::Error>,
+    shake: &Handshake<'_>,
+    facts: &Facts,
+) -> Step {
+    if let Some(said) = &alert {
         let (code, cause, mend) = trust::told_late(said, shake);
         return Step::fail(of, "tls", code, cause).mend(mend);
     }

@@ -64,18 +64,6 @@ pub(super) fn failed(of: &str, error: &io::Error, shake: &Handshake<'_>, facts: 
         .run(commands)
 }
 
-/// What TLS said, when it said it after the handshake, as servers do that want a client's certificate.
-pub(super) fn late<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
-    let mut at = Some(error);
-    while let Some(error) = at {
-        if let Some(error) = error.downcast_ref::<io::Error>().and_then(tls_error) {
-            return Some(error);
-        }
-        at = error.source();
-    }
-    None
-}
-
 /// Cause and mend of what TLS said after the handshake.
 pub(super) fn told_late(error: &Error, shake: &Handshake<'_>) -> (&'static str, String, String) {
     let found = of_tls(error, shake);
@@ -158,7 +146,8 @@ fn of_alert(alert: AlertDescription) -> Finding {
 fn of_certificate(error: &CertificateError, shake: &Handshake<'_>) -> Finding {
     let found = |cause: String, mend: String| Finding::new("tls_certificate_error", cause, mend);
     match error {
-        CertificateError::UnknownIssuer => untrusted(shake),
+        CertificateError::UnknownIssuer => untrusted(shake, false),
+        CertificateError::BadSignature => untrusted(shake, true),
         CertificateError::NotValidForNameContext { presented, .. } => {
             let names: Vec<_> = presented.iter().take(6).map(|n| plain_name(n)).collect();
             found(
@@ -207,8 +196,8 @@ fn of_certificate(error: &CertificateError, shake: &Handshake<'_>) -> Finding {
     }
 }
 
-/// Nobody that is trusted here signed it: who did, and what that means.
-fn untrusted(shake: &Handshake<'_>) -> Finding {
+/// Nobody that is trusted here signed it: who did, and what that means. `namesake`: somebody of that name is trusted, with another key.
+fn untrusted(shake: &Handshake<'_>, namesake: bool) -> Finding {
     let summary = |c: Option<&CertificateDer<'_>>| c.and_then(|c| x509::summary(c));
     let (leaf, top) = (summary(shake.chain.first()), summary(shake.chain.last()));
     let (Some(leaf), Some(top)) = (leaf, top) else {
@@ -237,6 +226,17 @@ fn untrusted(shake: &Handshake<'_>) -> Finding {
             format!(
                 "have {} exempted from inspection, or trust the inspector's root: {} or SSL_CERT_FILE",
                 shake.host, shake.ca_key
+            ),
+        )
+    } else if namesake {
+        (
+            format!(
+                "the certificate of {} is signed by {}; one of that name is trusted here, but with another key",
+                leaf.subject, top.issuer
+            ),
+            format!(
+                "{} was made anew since: set {} to the present one",
+                top.issuer, shake.ca_key
             ),
         )
     } else if leaf.self_issued {

@@ -2,6 +2,7 @@
 
 use super::google::GoogleOptions;
 use crate::{certs::Alpn, issuer::ENTRA_AUDIENCE};
+use http::HeaderValue;
 use jsonwebtoken::{Algorithm, jwk::JwkSet};
 use std::{collections::HashSet, time::Duration};
 
@@ -29,8 +30,10 @@ pub struct Options {
     pub sts_client: StsClient,
     /// Who may redeem ID-JAGs at the endpoint of the resource's authorization server.
     pub resource_client: StsClient,
-    /// Ask for client certificates of its own CA (mutual TLS); none need be shown. Decided at the start.
-    pub ask_for_certificates: bool,
+    /// What happens to client certificates of its own CA (mutual TLS). Decided at the start.
+    pub certificates: Certificates,
+    /// `Date` of its answers, when it is not the true one.
+    pub date: Option<HeaderValue>,
     /// Audiences that a subject token may have at the RFC 8693 endpoint.
     pub sts_subject_audiences: Vec<String>,
     /// Scopes that the RFC 8693 endpoint grants.
@@ -68,7 +71,8 @@ impl Default for Options {
             ],
             sts_client: StsClient::None,
             resource_client: StsClient::None,
-            ask_for_certificates: false,
+            certificates: Certificates::Ignored,
+            date: None,
             sts_subject_audiences: vec![ENTRA_AUDIENCE.into()],
             sts_scopes: vec!["orders.read".into(), "orders.write".into()],
             agent_identities: vec![AgentIdentity {
@@ -84,6 +88,17 @@ impl Default for Options {
             alpn: Alpn::Both,
         }
     }
+}
+
+/// What a server does about certificates of its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificates {
+    /// None are asked for.
+    Ignored,
+    /// They are asked for; none need be shown.
+    Asked,
+    /// Without one there is no connection.
+    Demanded,
 }
 
 /// An agent identity (Entra Agent ID).
