@@ -12,6 +12,7 @@ mod files;
 mod inbound;
 mod place;
 mod reach;
+pub mod reference;
 mod report;
 mod request;
 mod running;

@@ -1,4 +1,4 @@
-//! The tables of README.md and proxy/README.md (keys, environment variables, series, annotations) say what the code does. `cargo run -q -p
+//! The tables of README.md, proxy/README.md and charts/README.md (keys, environment variables, series, annotations, codes) say what the code does. `cargo run -q -p
 //! token-sidecar --example reference` prints them.
 
 #![expect(
@@ -7,7 +7,7 @@
 )]
 
 use std::path::Path;
-use token_sidecar::{config, metrics};
+use token_sidecar::{config, doctor::reference, metrics};
 
 /// What stands between the markers `<!-- NAME -->` and `<!-- /NAME -->`, each of which must be there once.
 fn between<'t>(text: &'t str, name: &str) -> Result<&'t str, String> {
@@ -70,11 +70,36 @@ fn the_readmes_tables_are_the_codes() {
             ("webhook-series", metrics::reference::webhook_markdown()),
         ],
     ));
+    wrong.extend(self::wrong(
+        "../charts/README.md",
+        &[("codes", reference::codes_markdown())],
+    ));
     assert!(
         wrong.is_empty(),
         "{}\nPaste what `cargo run -q -p token-sidecar --example reference` prints.",
         wrong.join("\n")
     );
+}
+
+/// Whatever code somebody reads, at three in the morning, is in the guide.
+#[test]
+fn the_guide_names_every_code() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/README.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let named: std::collections::BTreeSet<&str> = guide
+        .split_once("### Codes\n")
+        .and_then(|(_, rest)| rest.split_once("\n## "))
+        .map(|(section, _)| section)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next())
+        .flat_map(|cell| cell.split('`'))
+        .collect();
+    let missing: Vec<_> = reference::codes()
+        .into_iter()
+        .filter(|code| !named.contains(code))
+        .collect();
+    assert!(missing.is_empty(), "not in the guide's Codes: {missing:?}");
 }
 
 #[test]

@@ -292,14 +292,12 @@ class Names(unittest.TestCase):
         self.assertTrue(nginx.startswith("1.1") and "1.1 times nginx' CPU" in first, nginx)
         self.assertTrue(all(0.2 <= float(n) <= 0.3 for n in re.findall(r"0\.\d+", envoy)) and "a quarter of Envoy's" in first, envoy)
 
-    def test_every_code_of_the_authorities_has_a_row(self):
-        source = (ROOT / "proxy" / "src" / "token" / "exchange" / "error" / "known.rs").read_text()
+    def test_codes_that_the_guide_names_are_said(self):
+        # That each has a row is held by proxy/tests/readme.rs.
+        source = (ROOT / "proxy" / "src" / "token" / "exchange" / "error" / "known" / "aadsts.rs").read_text()
         known = set(re.findall(r'"(aadsts_\d+)"', source))
-        named = set(re.findall(r"aadsts_\d+", GUIDE))
-        self.assertEqual(named - known, set(), "the sidecar never says these")
-        # Codes of grants that the guide does not set up: users' assertions and sign-ins, secrets, malformed requests; and what passes by itself.
-        elsewhere = {f"aadsts_{n}" for n in (9001023, 900144, 90023, 9002313, 7000215, 7000222, 7000218, 700222, 700223, 700229, 700238, 50013, 500131, 500133, 82001, 70043, 50074, 50076, 50079, 50173, 1002016, 50196, 90006, 90012, 90024, 90033, 50033)}
-        self.assertEqual(known - named - elsewhere, set(), "no row in Troubleshooting")
+        self.assertGreater(len(known), 50)
+        self.assertEqual(set(re.findall(r"aadsts_\d+", GUIDE)) - known, set(), "the sidecar never says these")
 
     def test_words_for_a_failed_exchange_are_those_of_the_code(self):
         said = set()

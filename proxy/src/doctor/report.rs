@@ -1,5 +1,6 @@
 //! What the doctor found, step by step, and how it is shown: as text for a person, as JSON for a program. No finding is made here.
 
+use super::reference;
 use serde::Serialize;
 use std::fmt;
 
@@ -98,6 +99,10 @@ impl Step {
         code: &'static str,
         detail: impl Into<String>,
     ) -> Self {
+        debug_assert!(
+            code.is_empty() || reference::codes().contains(&code),
+            "{code} is not among the codes of the reference"
+        );
         Self {
             of: of.into(),
             step,
@@ -291,14 +296,14 @@ mod tests {
         let mut fine = Report::default();
         fine.push(Step::pass("a", "b", "c"));
         assert!(fine.ok() && fine.to_string().ends_with("everything passes\n"));
-        fine.push(Step::warn("a", "d", "e", "f"));
+        fine.push(Step::warn("a", "d", "audience", "f"));
         assert!(
             fine.ok()
                 && fine
                     .to_string()
                     .ends_with("nothing fails; 1 to look at: a: d\n")
         );
-        fine.push(Step::fail("g", "h", "i", "j"));
+        fine.push(Step::fail("g", "h", "missing", "j"));
         assert!(
             !fine.ok()
                 && fine

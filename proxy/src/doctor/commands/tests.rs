@@ -214,6 +214,13 @@ fn every_code_has_commands_with_the_values_at_hand() {
     check("secret", &kubernetes::replace_secret(&facts()), true);
 }
 
+/// A command's options, and of which sets one is required.
+#[derive(serde::Deserialize)]
+struct Az {
+    options: BTreeSet<String>,
+    required: Vec<Vec<String>>,
+}
+
 /// Of the Azure CLI, by what its own help prints (tests/charts/az.json).
 #[test]
 fn every_az_command_and_option_exists() {
@@ -221,7 +228,7 @@ fn every_az_command_and_option_exists() {
         env!("CARGO_MANIFEST_DIR"),
         "/../tests/charts/az.json"
     ));
-    let known: BTreeMap<String, BTreeSet<String>> = serde_json::from_str(&text.unwrap()).unwrap();
+    let known: BTreeMap<String, Az> = serde_json::from_str(&text.unwrap()).unwrap();
     let mut checked = 0;
     for command in every::commands() {
         // Also those in comments: `# none: az aks update …`.
@@ -233,11 +240,15 @@ fn every_az_command_and_option_exists() {
             let words = words(&replaced(part)).unwrap();
             let names = words.iter().take_while(|w| !w.starts_with('-'));
             let name = names.cloned().collect::<Vec<_>>().join(" ");
-            let options = known
+            let az = known
                 .get(&name)
                 .unwrap_or_else(|| panic!("there is no `{name}`: {command}"));
             for option in words.iter().filter(|w| w.starts_with("--")) {
-                assert!(options.contains(option), "`{name}` has no {option}");
+                assert!(az.options.contains(option), "`{name}` has no {option}");
+            }
+            for names in &az.required {
+                let given = names.iter().any(|n| words.contains(n));
+                assert!(given, "`{name}` needs {names:?}: {command}");
             }
             checked += 1;
         }
