@@ -220,19 +220,23 @@ fn examine(
     requests: Vec<doctor::Asked>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> ExitCode {
-    let config = match config::load(&settings.into_source(), env) {
-        Ok(config) => config,
-        Err(errors) => {
-            err(format_args!("{errors}\n"));
-            return EXIT_USAGE.into();
-        }
-    };
     let options = doctor::Options {
         admin,
         requests,
         // A pod's host name is its own name, unless it was told otherwise.
         pod: env("KUBERNETES_SERVICE_HOST").and_then(|_| env("HOSTNAME")),
         program: version().trim_end().to_owned(),
+    };
+    let config = match config::load(&settings.into_source(), env) {
+        Ok(config) => config,
+        Err(errors) => {
+            let text = errors.to_string();
+            err(format_args!("{text}\n"));
+            for command in doctor::after_refusal(&text, &options) {
+                err(format_args!("  $ {command}\n"));
+            }
+            return EXIT_USAGE.into();
+        }
     };
     let report = match doctor::run(&config, &options) {
         Ok(report) => report,

@@ -10,11 +10,13 @@ mod exchange;
 mod facts;
 mod files;
 mod inbound;
+mod layers;
 mod place;
 mod reach;
 pub mod reference;
 mod report;
 mod request;
+mod routes;
 mod running;
 mod subject;
 mod trust;
@@ -23,7 +25,7 @@ mod upstream;
 pub use report::{Report, Status, Step};
 pub use request::Asked;
 
-use crate::{config::Config, request::params::RouteParams, token::params::CredentialParams};
+use crate::config::Config;
 use exchange::{Exchanged, Subjects};
 use facts::Facts;
 use place::Place;
@@ -54,6 +56,20 @@ pub struct Options {
 /// Every command that can stand in a report, with placeholders: for checking that the tools have such.
 pub fn every_command() -> Vec<String> {
     commands::every::commands()
+}
+
+/// What to run when a configuration is refused for want of variables that AKS' webhook sets. `text` is the refusal.
+pub fn after_refusal(text: &str, options: &Options) -> Vec<String> {
+    let lacks = |variable: &str| text.contains(&format!("{variable} is not set"));
+    let facts = Facts {
+        pod: options.pod.clone(),
+        ..Facts::default()
+    };
+    let client = lacks("AZURE_CLIENT_ID");
+    if client || lacks("AZURE_TENANT_ID") || lacks("AZURE_FEDERATED_TOKEN_FILE") {
+        return commands::kubernetes::without_variables(client, &facts);
+    }
+    vec![]
 }
 
 /// As [`examine`], on a runtime of its own and by the system's clock.
@@ -99,7 +115,7 @@ pub async fn examine(config: &Config, options: &Options, clock: &Clock) -> Repor
     }
     let way = |place: &Place| failed.get(place::find(&places, place)?)?.clone();
     let exchanged = exchanges(config, &mut subjects, &around, way, clock, &mut report).await;
-    routes(config, options, &exchanged, &around, clock, &mut report).await;
+    routes::examine(config, options, &exchanged, &around, clock, &mut report).await;
     if let (Some(params), Some(verify)) = (&config.request.inbound, &config.verify) {
         report.push(inbound::resource(params));
         for issuer in &verify.issuers {
@@ -191,164 +207,6 @@ async fn exchanges(
     all
 }
 
-/// The ways to the upstreams, all at once, and the requests that were asked for.
-async fn routes(
-    config: &Config,
-    options: &Options,
-    exchanged: &HashMap<Arc<str>, Exchanged>,
-    around: &Facts,
-    clock: &Clock,
-    report: &mut Report,
-) {
-    let all = &config.request.routes;
-    let first = |route: &RouteParams| {
-        all.iter()
-            .position(|other| upstream::same(&other.upstream, &route.upstream))
-    };
-    let distinct: Vec<usize> = (0..all.len())
-        .filter(|at| all.get(*at).and_then(first) == Some(*at))
-        .collect();
-    let looks = distinct.iter().filter_map(|at| all.get(*at));
-    let reached = together(looks.map(|route| upstream::examine(route, around, clock))).await;
-    let mut reached: HashMap<usize, upstream::Reached> =
-        distinct.into_iter().zip(reached).collect();
-    for (at, route) in all.iter().enumerate() {
-        let of = format!("route {}", route.name);
-        let place = first(route).unwrap_or(at);
-        let Some(found) = reached.get_mut(&place) else {
-            continue;
-        };
-        if place == at {
-            report.extend(found.steps.drain(..));
-        } else if let Some(named) = all.get(place) {
-            report.push(match &found.failed {
-                Some(by) => Step::blocked(&of, "connect", by),
-                None => Step::pass(
-                    &of,
-                    "connect",
-                    format!("the same upstream as that of route {}", named.name),
-                ),
-            });
-        }
-        for asked in &options.requests {
-            let meant = match &asked.route {
-                Some(name) => **name == *route.name,
-                None => all.len() == 1,
-            };
-            if meant {
-                let failed = found.failed.clone();
-                let stream = found.stream.take();
-                report.push(
-                    asked_for(
-                        route, asked, config, exchanged, failed, stream, around, clock,
-                    )
-                    .await,
-                );
-            }
-        }
-    }
-    unmeant(options, all, report);
-}
-
-/// Requests that no route takes.
-fn unmeant(options: &Options, routes: &[RouteParams], report: &mut Report) {
-    for asked in &options.requests {
-        let why = match &asked.route {
-            Some(name) if !routes.iter().any(|r| *r.name == **name) => {
-                format!("there is no route {name}")
-            }
-            None if routes.len() != 1 => {
-                format!(
-                    "{} is of which route? write ROUTE={}",
-                    asked.path, asked.path
-                )
-            }
-            _ => continue,
-        };
-        let names: Vec<_> = routes.iter().map(|r| &*r.name).collect();
-        report.push(
-            Step::fail("configuration", "request", "no_such_route", why)
-                .mend(format!("the routes are: {}", names.join(", "))),
-        );
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "all that one request depends on")]
-async fn asked_for(
-    route: &RouteParams,
-    asked: &Asked,
-    config: &Config,
-    exchanged: &HashMap<Arc<str>, Exchanged>,
-    failed: Option<String>,
-    stream: Option<crate::net::dial::Stream>,
-    around: &Facts,
-    clock: &Clock,
-) -> Step {
-    const STEP: &str = "request";
-    let of = format!("route {}", route.name);
-    let refused = |why: String| Step::fail(&of, STEP, "not_of_this_route", why);
-    if !within(&asked.path, &route.path_prefix) {
-        return refused(format!("the route takes paths under {}", route.path_prefix));
-    }
-    if route
-        .methods
-        .as_ref()
-        .is_some_and(|m| !m.contains(&http::Method::GET))
-    {
-        return refused("the route lets no GET through".into());
-    }
-    let named = |name: &Arc<str>| -> Option<&CredentialParams> {
-        config.token.credentials.iter().find(|c| c.name == *name)
-    };
-    let own = named(&route.credential);
-    let credential = match own {
-        Some(credential) if credential.grant.is_for_callers() => {
-            route.without_caller.as_ref().and_then(named)
-        }
-        own => own,
-    };
-    let Some(credential) = credential else {
-        return Step::skip(
-            &of,
-            STEP,
-            "its token is made for each caller, and here is none",
-        );
-    };
-    let Some(got) = exchanged.get(&credential.name) else {
-        return Step::skip(&of, STEP, "its credential was not looked at");
-    };
-    if let Some(by) = failed.or_else(|| got.failed.clone()) {
-        return Step::blocked(&of, STEP, &by);
-    }
-    // Each connection serves one request.
-    let stream = match stream {
-        Some(stream) => Some(stream),
-        None => upstream::examine(route, around, clock).await.stream,
-    };
-    match stream {
-        Some(stream) => {
-            request::examine(
-                route,
-                &credential.injection,
-                &asked.path,
-                got,
-                stream,
-                clock,
-            )
-            .await
-        }
-        None => Step::blocked(&of, STEP, &format!("{of}: connect")),
-    }
-}
-
-/// Whether a path is under a prefix, on a segment's border.
-fn within(path: &str, prefix: &str) -> bool {
-    let path = path.split('?').next().unwrap_or_default();
-    let prefix = prefix.trim_end_matches('/');
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 /// An admin address as it is called: a wildcard address is listened on, not called; that of IPv6 takes IPv4, too.
 fn called(admin: &ListenAddr) -> String {
     match admin {
@@ -365,43 +223,28 @@ fn called(admin: &ListenAddr) -> String {
 
 /// All of them at once, and what each came to, in their order: what hangs holds nobody else up.
 async fn together<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<(Pin<Box<F>>, Option<F::Output>)> =
-        all.map(|future| (Box::pin(future), None)).collect();
+    let mut running: Vec<Pin<Box<F>>> = all.map(Box::pin).collect();
+    let mut done: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
     poll_fn(|context| {
-        for (future, done) in &mut running {
+        for (future, done) in running.iter_mut().zip(&mut done) {
             if done.is_none()
                 && let Poll::Ready(output) = future.as_mut().poll(context)
             {
                 *done = Some(output);
             }
         }
-        match running.iter().all(|(_, done)| done.is_some()) {
+        match done.iter().all(Option::is_some) {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
     })
     .await;
-    running.into_iter().filter_map(|(_, done)| done).collect()
+    done.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_is_under_a_prefix_on_a_segments_border() {
-        for (path, prefix, under) in [
-            ("/", "/", true),
-            ("/a?b=/v1", "/", true),
-            ("/v1", "/v1", true),
-            ("/v1/x", "/v1", true),
-            ("/v1?x", "/v1", true),
-            ("/v10", "/v1", false),
-            ("/", "/v1", false),
-        ] {
-            assert_eq!(within(path, prefix), under, "{path} {prefix}");
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_slow_holds_nobody_up_and_the_order_stays() {

@@ -83,7 +83,7 @@ fn the_readmes_tables_are_the_codes() {
 
 /// Whatever code somebody reads, at three in the morning, is in the guide.
 #[test]
-fn the_guide_names_every_code() {
+fn the_guide_names_every_code_and_no_other() {
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/README.md");
     let guide = std::fs::read_to_string(guide).unwrap();
     let named: std::collections::BTreeSet<&str> = guide
@@ -100,6 +100,12 @@ fn the_guide_names_every_code() {
         .filter(|code| !named.contains(code))
         .collect();
     assert!(missing.is_empty(), "not in the guide's Codes: {missing:?}");
+    let unsaid: Vec<_> = named
+        .iter()
+        .filter(|word| word.contains(|c: char| c.is_alphanumeric()))
+        .filter(|word| !reference::codes().contains(word))
+        .collect();
+    assert!(unsaid.is_empty(), "nobody says these: {unsaid:?}");
 }
 
 #[test]

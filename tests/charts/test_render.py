@@ -350,6 +350,14 @@ class Server(unittest.TestCase):
                     self.assertEqual(server["env"], running["mcp-server"]["env"])
                 self.assertNotEqual(test["metadata"]["labels"]["app.kubernetes.io/name"], "mcp-server", "the Service must not send it requests")
 
+    def test_helm_test_asks_upstreams_when_it_is_told_what_for(self):
+        good = values_of(SERVER / "ci" / "aks-values.yaml")
+        asked = {**good, "sidecar": {**good.get("sidecar", {}), "checkRequests": ["/health?x=1", "backend=/v1"]}}
+        doctor = one(render(SERVER, asked), "Pod")["spec"]["containers"][0]
+        self.assertEqual(doctor["args"], ["check", "--request=/health?x=1", "--request=backend=/v1"])
+        for wrong in ("health", "https://x/y", "a b=/x"):
+            refusal(SERVER, {**good, "sidecar": {"checkRequests": [wrong]}})
+
     def test_an_image_of_ones_own(self):
         good = values_of(SERVER / "ci" / "aks-values.yaml")
         own = {**good, "app": {**good["app"], "checkArgs": [], "probes": {"startup": "/ping", "liveness": "", "readiness": "/ping"}}}

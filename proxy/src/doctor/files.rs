@@ -189,7 +189,7 @@ mod tests {
         assert!(told("three").ends_with("is a link that leads nowhere"));
         // Root opens everything.
         if own_uid() != 0 {
-            fs::set_permissions(at("one"), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(at("one"), fs::Permissions::from_mode(0o0)).unwrap();
             assert!(told("one").contains("has mode 0"), "{}", told("one"));
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{
     facts::Facts,
-    reach,
+    layers, reach,
     report::{Status, Step},
     trust::Handshake,
 };
@@ -124,5 +124,5 @@ async fn open(
         ca_key: "upstreamCaFile",
         now: clock.unix_now(),
     };
-    reach::layers(of, walk, None, within, &shake, &presented, facts, steps)
+    layers::layers(of, walk, None, within, &shake, &presented, facts, steps)
 }

@@ -89,6 +89,24 @@ async fn exit_codes_say_what_kind_of_end_it_was() {
     .await;
     assert_eq!((bad.status.code(), &*bad.stdout), (Some(64), &b""[..]));
     assert!(String::from_utf8_lossy(&bad.stderr).contains("lisen"));
+    // Without what AKS' webhook sets, it is told how it comes to be set.
+    for (variable, part) in [
+        (
+            "AZURE_CLIENT_ID",
+            "kubectl annotate serviceaccount <service account> -n <namespace> azure.workload.identity/client-id=",
+        ),
+        ("AZURE_FEDERATED_TOKEN_FILE", "azure.workload.identity/use"),
+    ] {
+        let mut setup = lab.quick();
+        setup.env.remove(variable);
+        let bad = run(&setup, &[]).await;
+        assert_eq!(bad.status.code(), Some(64));
+        let said = String::from_utf8_lossy(&bad.stderr).into_owned();
+        assert!(
+            said.contains(&format!("{variable} is not set")) && said.contains(part),
+            "{said}"
+        );
+    }
     for arguments in [["--output", "xml"], ["--request", "health"]] {
         let bad = run(&lab.quick(), &arguments).await;
         assert_eq!(bad.status.code(), Some(64), "{arguments:?}");

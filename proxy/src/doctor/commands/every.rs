@@ -96,6 +96,7 @@ pub(in super::super) fn commands() -> Vec<String> {
         all.extend(exchange("timeout", &facts));
         all.extend(entra::permissions(&facts));
         all.extend(kubernetes::sub_path(&facts));
+        all.extend(kubernetes::without_variables(true, &facts));
         all.extend(kubernetes::issuer(&facts));
         all.extend(kubernetes::audience("x", &facts));
         all.extend(kubernetes::replace_secret(&facts));

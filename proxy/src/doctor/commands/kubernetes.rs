@@ -31,17 +31,36 @@ fn restart(facts: &Facts, why: &str) -> String {
     )
 }
 
+/// For a pod that AKS' webhook has not served.
+fn served(facts: &Facts) -> Vec<String> {
+    vec![
+        format!(
+            "kubectl patch deployment <deployment> -n {} --type merge -p '{{\"spec\":{{\"template\":{{\"metadata\":{{\"labels\":{{\"{WORKLOAD_IDENTITY}/use\":\"true\"}}}}}}}}}}'   # the label belongs on the pod, not on the Deployment or the service account",
+            facts.namespace()
+        ),
+        "kubectl get pods -n kube-system -l azure-workload-identity.io/system=true   # none: az aks update --resource-group <group> --name <cluster> --enable-oidc-issuer --enable-workload-identity".into(),
+    ]
+}
+
+/// For a container without the variables that AKS' webhook sets; `client`: also, or only, that of the client id.
+pub(in super::super) fn without_variables(client: bool, facts: &Facts) -> Vec<String> {
+    let labels = format!(
+        "kubectl get pod {} -n {} -o jsonpath='{{.metadata.labels}}{{\"\\n\"}}{{.metadata.annotations}}{{\"\\n\"}}{{.spec.serviceAccountName}}'   # {WORKLOAD_IDENTITY}/use, and this container not among skip-containers",
+        facts.pod(),
+        facts.namespace()
+    );
+    let mut all = vec![labels];
+    all.extend(served(facts));
+    if client {
+        all.extend(annotate("client-id", "<right client id>", facts));
+    }
+    all
+}
+
 /// For a subject token's file that is not usable. `webhook`: AKS' webhook would have mounted it.
 pub(in super::super) fn subject(error: SubjectError, webhook: bool, facts: &Facts) -> Vec<String> {
     match error {
-        SubjectError::Missing if webhook => vec![
-            mounts(facts),
-            format!(
-                "kubectl patch deployment <deployment> -n {} --type merge -p '{{\"spec\":{{\"template\":{{\"metadata\":{{\"labels\":{{\"{WORKLOAD_IDENTITY}/use\":\"true\"}}}}}}}}}}'   # the label belongs on the pod, not on the Deployment or the service account",
-                facts.namespace()
-            ),
-            "kubectl get pods -n kube-system -l azure-workload-identity.io/system=true   # none: az aks update --resource-group <group> --name <cluster> --enable-oidc-issuer --enable-workload-identity".into(),
-        ],
+        SubjectError::Missing if webhook => [vec![mounts(facts)], served(facts)].concat(),
         SubjectError::Missing => vec![mounts(facts), projected(facts)],
         SubjectError::Unreadable => vec![format!(
             "kubectl get pod {} -n {} -o jsonpath='{{.spec.securityContext}}{{\"\\n\"}}{{range .spec.initContainers[*]}}{{.name}}{{\" \"}}{{.securityContext}}{{\"\\n\"}}{{end}}{{range .spec.containers[*]}}{{.name}}{{\" \"}}{{.securityContext}}{{\"\\n\"}}{{end}}'   # fsGroup, or the runAsUser that owns the file",

@@ -270,7 +270,7 @@ async fn a_subject_that_lets_another_act_is_not_exchanged() {
         .unwrap_err();
     assert_eq!(error.code(), "may_act_other");
     assert_eq!(error.fault(), Fault::Caller(CallerFault::Denied));
-    assert!(error.mend().contains("may_act"));
+    assert!(error.to_string().contains("may_act"));
     assert!(server.requests().is_empty(), "nothing was asked");
     exchange(r#"{"sub":"system:serviceaccount:ns:sa"}"#)
         .await
