@@ -31,7 +31,7 @@ async def connected(url: str):
         async with Client(url) as client:
             yield client
         return
-    async with httpx2.AsyncClient(timeout=20, **options) as http:
+    async with httpx2.AsyncClient(timeout=60, **options) as http:
         async with Client(streamable_http_client(url, http_client=http)) as client:
             yield client
 

@@ -94,14 +94,14 @@ def serve(port, seen, certificate=None, key=None):
 def call(target):
     with grpc.insecure_channel(target) as channel:
         # What the workload sends as a credential must not arrive.
-        reply, outcome = channel.unary_unary(ECHO).with_call(b"hello", metadata=(("authorization", "Bearer forged"),), timeout=20)
+        reply, outcome = channel.unary_unary(ECHO).with_call(b"hello", metadata=(("authorization", "Bearer forged"),), timeout=60)
         print(reply.decode(), dict(outcome.initial_metadata())["x-initial-bin"], dict(outcome.trailing_metadata())["x-trailer"])
-        print(*[r.decode() for r in channel.unary_stream(COUNT)(b"5", timeout=20)])
-        print(channel.stream_unary(SUM)(iter([b"1", b"2", b"39"]), timeout=20).decode())
+        print(*[r.decode() for r in channel.unary_stream(COUNT)(b"5", timeout=60)])
+        print(channel.stream_unary(SUM)(iter([b"1", b"2", b"39"]), timeout=60).decode())
 
         # Each question is asked when the answer to the one before has come: neither direction waits for the other to end.
         questions = queue.SimpleQueue()
-        answers = channel.stream_stream(TALK)(iter(questions.get, None), timeout=20)
+        answers = channel.stream_stream(TALK)(iter(questions.get, None), timeout=60)
         for question in (b"one", b"two", b"three"):
             questions.put(question)
             print(next(answers).decode(), end=" ")
@@ -110,20 +110,20 @@ def call(target):
 
         # More than a connection's and a stream's window, both ways.
         large = bytes(itertools.islice(itertools.cycle(range(251)), 3 << 20))
-        print(channel.unary_unary(ECHO)(large, timeout=20) == large)
+        print(channel.unary_unary(ECHO)(large, timeout=60) == large)
 
-        failing = channel.unary_stream(FAIL)(b"first", timeout=20)
+        failing = channel.unary_stream(FAIL)(b"first", timeout=60)
         print(next(failing).decode(), end=" ")
         try:
             next(failing)
         except grpc.RpcError as error:
             print(error.code().name, error.details(), dict(error.trailing_metadata())["x-cause-bin"])
         try:
-            channel.unary_unary("/test.Echo/Unknown")(b"", timeout=20)
+            channel.unary_unary("/test.Echo/Unknown")(b"", timeout=60)
         except grpc.RpcError as error:
             print(error.code().name)
 
-        held = channel.unary_stream(HOLD)(b"held", timeout=20)
+        held = channel.unary_stream(HOLD)(b"held", timeout=60)
         print(next(held).decode())
         held.cancel()
 

@@ -1,5 +1,5 @@
 // One session of the official TypeScript client with a caller's token, with all that streams: prints a line for each thing that held. Arguments: URL. The
-// token is in TOKEN.
+// token is in TOKEN, another caller's in OTHER.
 
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -32,11 +32,11 @@ for (let n = 0; n < 200 && !announced; n += 1) {
   await sleep(50);
 }
 console.log(announced ? 'announced' : 'never announced');
-const session = transport.sessionId;
+const named = { 'content-type': 'application/json', accept: 'application/json, text/event-stream', 'mcp-session-id': transport.sessionId };
+const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/list' });
+const listing = (token) => fetch(url, { method: 'POST', headers: { ...named, authorization: `Bearer ${token}` }, body });
+console.log('another caller:', (await listing(process.env.OTHER)).status);
 await transport.terminateSession();
-const listing = { jsonrpc: '2.0', id: 1, method: 'tools/list' };
-const accept = { 'content-type': 'application/json', accept: 'application/json, text/event-stream', 'mcp-session-id': session };
-const after = await fetch(url, { method: 'POST', headers: { ...headers, ...accept }, body: JSON.stringify(listing) });
-console.log('after the end:', after.status);
+console.log('after the end:', (await listing(process.env.TOKEN)).status);
 await client.close();
 process.exit(0);

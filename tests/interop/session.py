@@ -1,5 +1,5 @@
 """One session of the official Python client with a caller's token, with all that streams: prints a line for each thing that held. Arguments: URL. The token is
-in TOKEN."""
+in TOKEN, another caller's in OTHER."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ async def main(url: str) -> None:
         ids.update(response.headers.get_list("mcp-session-id"))
 
     headers = {"Authorization": f"Bearer {os.environ['TOKEN']}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=20, event_hooks={"response": [note]}) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=60, event_hooks={"response": [note]}) as http:
         transport = streamable_http_client(url, http_client=http)
         async with Client(transport, mode="legacy", elicitation_callback=answer, message_handler=handle) as client:
 
@@ -49,10 +49,13 @@ async def main(url: str) -> None:
                 if announced.is_set():
                     break
             print("announced" if announced.is_set() else "never announced")
-        (session,) = ids
-        listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-        accept = {"Accept": "application/json, text/event-stream", "Mcp-Session-Id": session}
-        print("after the end:", (await http.post(url, json=listing, headers=accept)).status_code)
+
+            (session,) = ids
+            named = {"Accept": "application/json, text/event-stream", "Mcp-Session-Id": session}
+            listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+            other = named | {"Authorization": f"Bearer {os.environ['OTHER']}"}
+            print("another caller:", (await http.post(url, json=listing, headers=other)).status_code)
+        print("after the end:", (await http.post(url, json=listing, headers=named)).status_code)
 
 
 asyncio.run(main(*sys.argv[1:]))

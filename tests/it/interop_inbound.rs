@@ -145,7 +145,7 @@ async fn assert_acts_for_callers(parts: &Parts, language: Language, name: &str) 
 }
 
 /// A session with all that streams: progress while a call lasts, a question to the client's user in its midst, a stream that the server closes and the
-/// client resumes, the session's own stream, ping, and the end of the session.
+/// client resumes, the session's own stream, ping, a session that is nobody else's, and its end.
 async fn assert_session_passes(
     parts: &Parts,
     behind: &Behind,
@@ -154,12 +154,13 @@ async fn assert_session_passes(
 ) {
     let before = behind.lab.upstream.requests().len();
     let url = behind.url();
-    let env = [("TOKEN", token)];
+    let other = self::token(&behind.lab, "eve");
+    let env = [("TOKEN", token), ("OTHER", other.as_str())];
     let output = parts.client(client, "session", &[&url], &env).await;
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         "ping\nprogress: 1 2 Ada Lovelace\nAda Lovelace, Ada Lovelace\nasked: Whose profile?\nAda Lovelace\nAda Lovelace\n\
-         announced\nafter the end: 404\n",
+         announced\nanother caller: 404\nafter the end: 404\n",
         "{client:?}: {}\n{}",
         said(&output),
         behind.sidecar.process.output()

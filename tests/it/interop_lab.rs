@@ -1,9 +1,6 @@
 //! What the tests against parts of others share: where `tests/interop/setup` has put them, and how they are run.
 
-use harness::{
-    process::Process,
-    wait::{LONG, eventually, within},
-};
+use harness::{process::Process, wait::within};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -13,8 +10,12 @@ use std::{
     path::{Path, PathBuf},
     process::Output,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 use tokio::process::Command;
+
+/// The bound of what waits for a program of others to start or to end: where everybody is busy, an interpreter takes its time.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where `setup` has put everything.
 pub(crate) struct Parts {
@@ -140,8 +141,10 @@ impl Language {
 
 /// Waits until this process listens there.
 pub(crate) async fn listening(address: SocketAddr, process: &Process) {
-    eventually("the server listens", || async move {
-        tokio::net::TcpStream::connect(address).await.ok()
+    within(PATIENCE, "the server listens", async {
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     })
     .await
     .unwrap_or_else(|e| panic!("{e}; it said:\n{}", process.output()));
@@ -157,7 +160,7 @@ pub(crate) async fn run(program: &Path, args: &[&str], env: &[(&str, &str)]) -> 
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .envs(env.iter().copied())
         .kill_on_drop(true);
-    within(LONG, "the program ends", command.output())
+    within(PATIENCE, "the program ends", command.output())
         .await
         .unwrap()
         .unwrap()

@@ -44,6 +44,8 @@ mod inbound_issuers;
 #[cfg(test)]
 mod inbound_lab;
 #[cfg(test)]
+mod inbound_sessions;
+#[cfg(test)]
 mod inbound_workload;
 #[cfg(test)]
 mod injection;

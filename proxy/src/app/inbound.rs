@@ -1,10 +1,10 @@
-//! The inbound side's parts that outlive a configuration: the table of handles, and what keeps issuers' keys.
+//! The inbound side's parts that outlive a configuration: the tables of handles and sessions, and what keeps issuers' keys.
 
 use crate::{
     config::Config,
     metrics::inbound::InboundMetrics,
     net::client::SetupError,
-    request::inbound::Inbound,
+    request::inbound::{Inbound, sessions::Sessions},
     token::{
         caller::handle::Handles,
         verify::{Verification, fetch::HttpSource},
@@ -32,6 +32,7 @@ pub struct InboundError {
 /// The parts.
 pub(super) struct InboundSide {
     handles: Arc<Handles>,
+    sessions: Arc<Sessions>,
     verification: Verification,
     sweeper: JoinHandle<()>,
 }
@@ -51,6 +52,7 @@ impl InboundSide {
         });
         Self {
             handles,
+            sessions: Arc::default(),
             verification: Verification::new(clock.clone(), readiness.clone(), metrics.clone()),
             sweeper,
         }
@@ -89,6 +91,7 @@ impl InboundSide {
             params.clone(),
             verifier,
             Arc::clone(&self.handles),
+            Arc::clone(&self.sessions),
         ))))
     }
 

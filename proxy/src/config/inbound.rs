@@ -72,6 +72,7 @@ pub(super) fn decode(top: &Fields<'_>, listeners: &mut Listeners<'_>) -> Option<
                 .into(),
         ),
     });
+    let bind_sessions = fields.value("bindSessions", parse::boolean);
     let forward_cookies = fields.value("forwardCookies", parse::boolean);
     let strip_request_headers = fields.list("stripRequestHeaders", parse::header_name);
     let strip_response_headers = fields.list("stripResponseHeaders", parse::header_name);
@@ -147,6 +148,7 @@ pub(super) fn decode(top: &Fields<'_>, listeners: &mut Listeners<'_>) -> Option<
             allowed_origins: allowed_origins?,
             preflights: preflights?,
             forward_cookies: forward_cookies?,
+            bind_sessions: bind_sessions?,
             key_wait: key_wait?,
         },
     }))

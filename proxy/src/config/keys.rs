@@ -223,6 +223,7 @@ pub(super) const KEYS: &[Key] = &[
     key("inbound.allowedOrigins", "list of origins", Optional, "`Origin` values to let through. Every other request that carries one is refused."),
     key("inbound.corsPreflights", "rule", Default("forward"), "Preflights of allowed origins, which carry no token: `forward` to the workload, or `answer` here, together with CORS for all answers."),
     key("inbound.forwardCookies", "boolean", Default("false"), "Lets `Cookie` through to the workload."),
+    key("inbound.bindSessions", "boolean", Default("true"), "A session (`Mcp-Session-Id`) is for the caller alone whom the workload gave it to; others are answered 404."),
     key("inbound.stripRequestHeaders", "list of header names", Optional, "Removed from requests, beside those always removed."),
     key("inbound.stripResponseHeaders", "list of header names", Optional, "Removed from responses, beside those always removed."),
     key("inbound.maxRequestBody", "size", Optional, "Larger request bodies are answered 413. Without it: no limit."),

@@ -87,11 +87,13 @@ pub async fn handle(
         exchange.log(problem, parts.headers.get("traceparent"));
     }
     if let Grant::Handle(grant) = exchange.grant {
-        if let Ok(Answer::Response(_)) = &result
+        if let Ok(Answer::Response(response)) = &result
             && let Some(inbound) = route.access.inbound()
-            && let Some(problem) = inbound.step_up(&grant)
         {
-            result = Err(problem);
+            inbound.note_session(&grant, response.headers());
+            if let Some(problem) = inbound.step_up(&grant) {
+                result = Err(problem);
+            }
         }
         in_flight.hold(grant.into_handle());
     }

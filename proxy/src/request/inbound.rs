@@ -5,12 +5,14 @@ pub mod bearer;
 pub mod location;
 pub mod metadata;
 pub mod params;
+pub mod sessions;
 
 use super::{access::Grant, respond::Problem};
 use crate::token::{
     caller::{
         handle::{Handles, MintedHandle},
         step_up::{MARK, StepUp},
+        token::CallerToken,
     },
     slot::Injectable,
     verify::{Refusal, Verifier},
@@ -22,6 +24,7 @@ use http::{
 };
 use metadata::Metadata;
 use params::{InboundParams, Preflights};
+use sessions::Sessions;
 use std::{cell::OnceCell, sync::Arc};
 use tokio::time::Instant;
 
@@ -50,6 +53,7 @@ pub struct Inbound {
     metadata: Metadata,
     verifier: Arc<Verifier>,
     handles: Arc<Handles>,
+    sessions: Arc<Sessions>,
     scope: Option<String>,
 }
 
@@ -58,6 +62,7 @@ pub struct HandleGrant<'a> {
     header: &'a HeaderName,
     injectable: Injectable,
     handle: MintedHandle,
+    caller: Arc<CallerToken>,
     mark: OnceCell<HeaderValue>,
 }
 
@@ -86,14 +91,20 @@ impl HandleGrant<'_> {
 }
 
 impl Inbound {
-    /// From parameters, what verifies, and where handles are kept.
-    pub fn new(params: InboundParams, verifier: Arc<Verifier>, handles: Arc<Handles>) -> Self {
+    /// From parameters, what verifies, and where handles and sessions are kept.
+    pub fn new(
+        params: InboundParams,
+        verifier: Arc<Verifier>,
+        handles: Arc<Handles>,
+        sessions: Arc<Sessions>,
+    ) -> Self {
         let scope = (!params.required_scopes.is_empty()).then(|| params.required_scopes.join(" "));
         Self {
             metadata: Metadata::new(&params),
             params,
             verifier,
             handles,
+            sessions,
             scope,
         }
     }
@@ -170,6 +181,10 @@ impl Inbound {
             .verify(&token, deadline)
             .await
             .map_err(|refusal| self.refused(refusal))?;
+        if self.params.bind_sessions && !self.sessions.admit(&parts.headers, &verified) {
+            return Err(Problem::unknown_session());
+        }
+        let caller = Arc::clone(&verified);
         let handle = self
             .handles
             .mint(verified)
@@ -188,6 +203,7 @@ impl Inbound {
                 serial: 0,
             },
             handle,
+            caller,
             mark: OnceCell::new(),
         }))
     }
@@ -234,6 +250,13 @@ impl Inbound {
             _ => StatusCode::UNAUTHORIZED,
         };
         Some(Problem::step_up(status).with_challenge(step_up.challenge(&metadata)))
+    }
+
+    /// Remembers the session that the workload's answer gives to the caller, if it gives one.
+    pub fn note_session(&self, grant: &HandleGrant<'_>, answer: &HeaderMap) {
+        if self.params.bind_sessions {
+            self.sessions.note(answer, &grant.caller);
+        }
     }
 
     /// Lets a web page of an allowed origin read an answer whole: challenges, `Retry-After`, and what the workload says in fields of its own, such as

@@ -77,7 +77,7 @@ fn the_least_that_can_be_said() {
         ["/health", "/healthz", "/livez", "/readyz", "/startupz"]
     );
     assert_eq!(side.preflights, Preflights::Forward);
-    assert!(!side.forward_cookies);
+    assert!(!side.forward_cookies && side.bind_sessions);
     let [issuer] = &verify.issuers[..] else {
         panic!("one issuer");
     };
@@ -107,7 +107,7 @@ fn everything_that_can_be_said() {
          requiredScopes: [tools.read, tools.call]\nscopesSupported: [tools.call, admin]\nrequiredClaims: {tid: t1, azp: [a, b]}\n\
          handleHeader: X-Caller-Handle\nhandleGrace: 0s\nmaxHandles: 7\nmaxVerifiedTokens: 8\nleeway: 1s\nkeyWait: 0s\n\
          publicPaths: [/alive/]\nallowedHosts: [mcp.internal]\nallowedOrigins: [https://app.example.com]\ncorsPreflights: answer\n\
-         forwardCookies: true\nstripRequestHeaders: [x-a]\nstripResponseHeaders: [x-b]\nmaxRequestBody: 1MiB\nupgrades: false\n\
+         forwardCookies: true\nbindSessions: false\nstripRequestHeaders: [x-a]\nstripResponseHeaders: [x-b]\nmaxRequestBody: 1MiB\nupgrades: false\n\
          timeouts: {connect: 1s, responseHeader: 2s, idle: 3s}\nkeys: {refreshInterval: 1m, cooldown: 5s, maxStale: 1h, timeout: 4s}",
     )
     .unwrap();
@@ -138,7 +138,7 @@ fn everything_that_can_be_said() {
     assert_eq!(side.allowed_hosts, ["mcp.internal", "mcp.example.com"]);
     assert_eq!(side.allowed_origins, ["https://app.example.com"]);
     assert_eq!(side.preflights, Preflights::Answer);
-    assert!(side.forward_cookies && !side.route.upgrades);
+    assert!(side.forward_cookies && !side.bind_sessions && !side.route.upgrades);
     assert_eq!(side.route.max_request_body, Some(1 << 20));
     assert_eq!(side.route.timeouts.response_header, s(2));
     assert_eq!(verify.keys.timeout, s(4));

@@ -37,6 +37,8 @@ pub struct InboundParams {
     pub preflights: Preflights,
     /// `Cookie` goes on to the workload.
     pub forward_cookies: bool,
+    /// A session (`Mcp-Session-Id`) is for the caller alone whom the workload gave it to.
+    pub bind_sessions: bool,
     /// How long a request may wait for an issuer's keys.
     pub key_wait: Duration,
 }

@@ -51,6 +51,17 @@ impl Problem {
         )
     }
 
+    /// 404: the session that the caller names is somebody else's. Said as of one that has ended, upon which clients begin a new one.
+    pub const fn unknown_session() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown_session",
+            "There is no such session",
+            "the session that Mcp-Session-Id names is not one of this caller's; begin a new one",
+            "http_request_denied",
+        )
+    }
+
     /// 503: whether the caller's token is good cannot be told at present.
     pub const fn keys_unavailable(retry_after: Duration) -> Self {
         let mut p = Self::new(
