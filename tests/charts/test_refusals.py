@@ -2,10 +2,14 @@
 
 import copy
 import json
+import re
+import subprocess
 import unittest
 
-from lib import ALL, HELMS, SERVER
-from lib import refusal, render, values_of
+import kubernetes_validate
+
+from lib import ALL, FOREIGN, HELMS, SERVER, HelmError
+from lib import binary, config_of, refusal, render, values_of
 
 GOOD = values_of(SERVER / "ci" / "aks-values.yaml")
 
@@ -194,6 +198,35 @@ class Meaning(unittest.TestCase):
                         render(SERVER, with_(path, value), helm_name=helm_name)
                         continue
                     self.assertIn(mend, refusal(SERVER, with_(path, value), helm_name=helm_name))
+
+    def test_a_value_that_is_nothing(self):
+        """`key:` with nothing behind it takes a default away. What comes of it is right, or a refusal that names the value, never a fault of a template."""
+
+        def paths(values, at=""):
+            for key, child in values.items():
+                yield f"{at}{key}"
+                # What is as in a pod is Kubernetes' to look at.
+                if isinstance(child, dict) and not key.lower().endswith(("securitycontext", "resources")):
+                    yield from paths(child, f"{at}{key}.")
+
+        everything = list(paths(values_of(SERVER / "values.yaml")))
+        for base, some in [("aks-values.yaml", everything), ("projected-values.yaml", [p for p in everything if p.startswith("subjectToken")])]:
+            for path in some:
+                with self.subTest(values=base, path=path):
+                    try:
+                        objects = render(SERVER, values_of(SERVER / "ci" / base), "--set", f"{path}=null")
+                    except HelmError as error:
+                        said = str(error)
+                        self.assertRegex(said, rf"{re.escape(path)}: |missing propert.*'{path.split('.')[-1]}'")
+                        self.assertNotIn("nil", said)
+                        continue
+                    for o in objects:
+                        if o["kind"] not in FOREIGN:
+                            kubernetes_validate.validate(o, "1.37", strict=True)
+                    env = {"AZURE_FEDERATED_TOKEN_FILE": "/t", "AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c"}
+                    env["TOKEN_SIDECAR_CONFIG_TEXT"] = config_of(objects)
+                    done = subprocess.run([binary("token-sidecar"), "--check"], env=env, capture_output=True, text=True, check=False)
+                    self.assertEqual(done.stdout, "ok\n", done.stderr)
 
     def test_a_password_is_not_repeated(self):
         for helm_name in HELMS:

@@ -5,7 +5,7 @@
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "mcp-server.fullname" .)) -}}
 {{- fail (printf "fullnameOverride: `%s` is no name for a Service: lower-case letters, digits and hyphens, with a letter first; set fullnameOverride" (include "mcp-server.fullname" .)) -}}
 {{- end -}}
-{{- if and (not $values.app.backendApiUrl) (not (hasKey $values.sidecar.config "routes")) -}}
+{{- if and (not $values.app.backendApiUrl) (not (hasKey ($values.sidecar.config | default dict) "routes")) -}}
 {{- fail "app.backendApiUrl: the URL that the tools' requests go to is needed, such as https://api.example.com" -}}
 {{- end -}}
 {{- with $values.azure.authorityHost -}}
@@ -17,7 +17,7 @@
 {{- if and $values.monitoring.podMonitor.enabled $values.monitoring.serviceMonitor.enabled -}}
 {{- fail "monitoring: podMonitor and serviceMonitor are both enabled, so every series would be there twice; enable one" -}}
 {{- end -}}
-{{- if and (eq $values.subjectToken.source "webhook") (ne $values.subjectToken.audience "api://AzureADTokenExchange") -}}
+{{- if and (eq $values.subjectToken.source "webhook") (ne ($values.subjectToken.audience | default "api://AzureADTokenExchange") "api://AzureADTokenExchange") -}}
 {{- fail (printf "subjectToken.audience: with source=webhook the audience is always api://AzureADTokenExchange; for `%s` set subjectToken.source=projected" $values.subjectToken.audience) -}}
 {{- end -}}
 {{- if and (eq $values.subjectToken.source "webhook") (not $values.azure.clientId) $values.serviceAccount.create (not (hasKey ($values.serviceAccount.annotations | default dict) "azure.workload.identity/client-id")) -}}
@@ -105,7 +105,7 @@ that of the image, which is 65532 in both of ours.
 {{- fail (printf "inbound.%s: this chart fills it in, together with the Service, the probes and the server's address; leave it out" $key) -}}
 {{- end -}}
 {{- end -}}
-{{- if has "*" $values.app.allowedHosts -}}
+{{- if has "*" ($values.app.allowedHosts | default list) -}}
 {{- fail "app.allowedHosts: `*` is not for a server with `inbound`; name the hosts by which callers come" -}}
 {{- end -}}
 {{- range $name, $path := $values.app.probes -}}

@@ -1,7 +1,7 @@
 {{/* What is wrong with sidecar.* and upstreams' surroundings: what would part the configuration from the probes, ports and mounts that this chart makes. */}}
 
 {{- define "mcp-server.checkSidecar" -}}
-{{- $config := .Values.sidecar.config -}}
+{{- $config := .Values.sidecar.config | default dict -}}
 {{- if hasKey $config "admin" -}}
 {{- fail "sidecar.config.admin: probes, monitors and policies of this chart ask for port 9090 of the pod; leave it out" -}}
 {{- end -}}

@@ -9,7 +9,7 @@
 {{- define "mcp-server.appPort" -}}{{- int (.Values.app.port | default 3333) -}}{{- end -}}
 
 {{/* Whether callers come through the sidecar. */}}
-{{- define "mcp-server.inbound" -}}{{- if .Values.inbound.issuers -}}true{{- end -}}{{- end -}}
+{{- define "mcp-server.inbound" -}}{{- with .Values.inbound -}}{{- if .issuers -}}true{{- end -}}{{- end -}}{{- end -}}
 
 {{/* The port of the pod that callers come to. */}}
 {{- define "mcp-server.callersPort" -}}
@@ -19,7 +19,7 @@
 {{/* The names by which callers in the cluster call, one a line. */}}
 {{- define "mcp-server.hosts" -}}
 {{- $name := include "mcp-server.fullname" . -}}
-{{- concat (list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace)) .Values.app.allowedHosts | uniq | join "\n" -}}
+{{- concat (list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace)) (.Values.app.allowedHosts | default list) | uniq | join "\n" -}}
 {{- end -}}
 {{- define "mcp-server.tokenDir" -}}/var/run/secrets/token-sidecar/tokens{{- end -}}
 
@@ -38,7 +38,7 @@ true
 {{- range $key := list "tenantId" "clientId" "authorityHost" -}}
 {{- with index $.azure $key -}}{{- $_ := set $entra $key . -}}{{- end -}}
 {{- end -}}
-{{- if regexMatch "^(common|consumers|organizations)$" .azure.tenantId -}}
+{{- if regexMatch "^(common|consumers|organizations)$" (.azure.tenantId | default "") -}}
 {{- fail (printf "azure.tenantId: `%s` names no tenant, and this grant needs one (AADSTS9001023); give the tenant's id or domain" .azure.tenantId) -}}
 {{- end -}}
 {{- toYaml (dict "entraClientAssertion" $entra) -}}
@@ -52,7 +52,7 @@ true
 {{- end -}}
 {{- toYaml .Values.credential -}}
 {{- else -}}
-{{- if gt (len .Values.azure.scopes) 1 -}}
+{{- if gt (len (.Values.azure.scopes | default list)) 1 -}}
 {{- fail (printf "azure.scopes: %d scopes, but Entra issues a token for one resource; keep the one of app.backendApiUrl and give every further upstream an entry of `upstreams` with its own url, port and scope" (len .Values.azure.scopes)) -}}
 {{- end -}}
 {{- if not .Values.azure.scopes -}}
@@ -73,7 +73,7 @@ true
 {{- $port := include "mcp-server.port" . -}}
 {{- with .Values.app.backendApiUrl -}}
 {{- include "mcp-server.checkUrl" (dict "name" "app.backendApiUrl" "url" .) -}}
-{{- if not (dig "credentials" "backend" false $.Values.sidecar.config) -}}
+{{- if not (dig "credentials" "backend" false ($.Values.sidecar.config | default dict)) -}}
 {{- $_ := set $credentials "backend" (include "mcp-server.credential" $ | fromYaml) -}}
 {{- end -}}
 {{- $routes = append $routes (dict "name" "backend" "upstream" . "credential" "backend") -}}
@@ -97,7 +97,7 @@ true
 {{- end -}}
 {{- $routes = append $routes (dict "name" .name "listen" (printf "127.0.0.1:%v" .port) "upstream" .url "credential" .name) -}}
 {{- end -}}
-{{- $config := dict "listen" (printf "127.0.0.1:%s" $port) "admin" (printf "[::]:%s" (include "mcp-server.adminPort" .)) "workers" (int .Values.sidecar.workers) "log" (dict "level" .Values.sidecar.logLevel "format" .Values.sidecar.logFormat) "shutdown" (include "mcp-server.shutdown" . | fromYaml) "credentials" $credentials "routes" $routes -}}
+{{- $config := dict "listen" (printf "127.0.0.1:%s" $port) "admin" (printf "[::]:%s" (include "mcp-server.adminPort" .)) "workers" (int (.Values.sidecar.workers | default 1)) "log" (dict "level" (.Values.sidecar.logLevel | default "info") "format" (.Values.sidecar.logFormat | default "json")) "shutdown" (include "mcp-server.shutdown" . | fromYaml) "credentials" $credentials "routes" $routes -}}
 {{- with include "mcp-server.subjectTokens" . | fromYaml -}}{{- $_ := set $config "subjectTokens" . -}}{{- end -}}
 {{- if include "mcp-server.inbound" . -}}
 {{- $hosts := include "mcp-server.hosts" . | splitList "\n" -}}
@@ -110,7 +110,7 @@ true
 {{- if ne (len $paths) (len $public) -}}{{- $_ := set $inbound "publicPaths" $paths -}}{{- end -}}
 {{- $_ := set $config "inbound" (mergeOverwrite $inbound (deepCopy .Values.inbound)) -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $config (deepCopy .Values.sidecar.config)) -}}
+{{- toYaml (mergeOverwrite $config (deepCopy (.Values.sidecar.config | default dict))) -}}
 {{- end -}}
 
 {{/* Files of subject tokens that this chart mounts. Without an entry `pod` is what AKS' webhook says in AZURE_FEDERATED_TOKEN_FILE. */}}

@@ -24,7 +24,7 @@ startupProbe:
   httpGet: {path: /startupz, port: admin}
   periodSeconds: 1
   timeoutSeconds: 2
-  failureThreshold: {{ .Values.sidecar.startupSeconds }}
+  failureThreshold: {{ .Values.sidecar.startupSeconds | default 600 }}
 livenessProbe:
   httpGet: {path: /livez, port: admin}
   periodSeconds: 10
@@ -104,13 +104,13 @@ kubelet takes `$$` for a dollar sign, and replaces `$(NAME)`.
 {{- if eq .Values.subjectToken.source "projected" }}
 - serviceAccountToken:
     path: pod
-    audience: {{ .Values.subjectToken.audience | quote }}
-    expirationSeconds: {{ int .Values.subjectToken.expirationSeconds }}
+    audience: {{ .Values.subjectToken.audience | default "api://AzureADTokenExchange" | quote }}
+    expirationSeconds: {{ int (.Values.subjectToken.expirationSeconds | default 3600) }}
 {{- end }}
 {{- range .Values.subjectToken.more }}
 - serviceAccountToken:
     path: {{ .name | quote }}
     audience: {{ .audience | quote }}
-    expirationSeconds: {{ int (.expirationSeconds | default $.Values.subjectToken.expirationSeconds) }}
+    expirationSeconds: {{ int (.expirationSeconds | default $.Values.subjectToken.expirationSeconds | default 3600) }}
 {{- end }}
 {{- end -}}

@@ -75,7 +75,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- define "mcp-server.azureAnnotations" -}}
 {{- if eq .Values.subjectToken.source "webhook" -}}
 azure.workload.identity/skip-containers: mcp-server
-azure.workload.identity/service-account-token-expiration: {{ int .Values.subjectToken.expirationSeconds | quote }}
+azure.workload.identity/service-account-token-expiration: {{ int (.Values.subjectToken.expirationSeconds | default 3600) | quote }}
 {{- if .Values.subjectToken.identityBinding }}
 azure.workload.identity/use-identity-binding: "true"
 {{- end }}

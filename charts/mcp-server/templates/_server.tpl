@@ -84,11 +84,11 @@ tcpSocket: {port: http}
 - name: BACKEND_API_URL
   value: "http://127.0.0.1:{{ include "mcp-server.port" . }}"
 - name: BACKEND_API_TIMEOUT
-  value: {{ .Values.app.backendApiTimeout | toString | trimSuffix "s" | quote }}
+  value: {{ .Values.app.backendApiTimeout | default 30 | toString | trimSuffix "s" | quote }}
 - name: READINESS_CHECK_BACKEND
-  value: {{ .Values.app.readinessCheckBackend | toString | quote }}
+  value: {{ .Values.app.readinessCheckBackend | default false | toString | quote }}
 - name: LOG_LEVEL
-  value: {{ .Values.app.logLevel | lower | replace "warning" "warn" | quote }}
+  value: {{ .Values.app.logLevel | default "info" | lower | replace "warning" "warn" | quote }}
 - name: PORT
   value: {{ include "mcp-server.appPort" . | quote }}
 {{- if include "mcp-server.inbound" . }}
