@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -313,12 +314,20 @@ class Readme(unittest.TestCase):
 
     def test_its_commands_are_there(self):
         found = 0
-        for line in "".join(blocks(README, "sh")).splitlines():
+        for line in "".join(blocks(README, "sh")).replace("\\\n", "").splitlines():
             words = line.split()
             if words[:3] == ["cargo", "run", "--bin"]:
                 program, arguments = words[3], words[5:]
             elif words[0] == "token-sidecar":
                 program, arguments = words[0], words[1:]
+            elif words[:2] == ["docker", "build"]:
+                given = shlex.split(line)
+                dockerfile = (ROOT / given[given.index("-f") + 1]).read_text()
+                self.assertRegex(dockerfile, rf"(?m)^FROM .* AS {given[given.index('--target') + 1]}$")
+                for at, word in enumerate(given):
+                    if word == "--build-arg":
+                        self.assertRegex(dockerfile, rf"(?m)^ARG {given[at + 1].split('=')[0]}(=|$)")
+                continue
             else:
                 self.assertRegex(line, r"^(cargo test --workspace|BASE_URL=http://127\.0\.0\.1:8080 python server\.py)$")
                 continue
