@@ -474,7 +474,10 @@ async fn mutual_tls_is_walked_with_the_certificate() {
     );
     examined.assert_blocked(OF, "exchange", &format!("{of}: tls"));
     // Expired; half of a pair; none.
-    let old = lab.ca.dated_client_leaf("me", (2020, 1, 1), (2021, 1, 1)).unwrap();
+    let old = lab
+        .ca
+        .dated_client_leaf("me", (2020, 1, 1), (2021, 1, 1))
+        .unwrap();
     for (certificate, key, code, part) in [
         (
             old.pem(),
