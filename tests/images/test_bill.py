@@ -25,7 +25,7 @@ class Bill(unittest.TestCase):
                 # The compiler leaves a list of the sources of each crate and build script.
                 release = root / "build/target/release"
                 sources = [list_.read_text() for pattern in ("deps/*.d", "build/*/*.d") for list_ in release.glob(pattern)]
-                cls.compiled[name] = set(re.findall(r"/registry/src/[^/]+/([^/]+)/", "".join(sources)))
+                cls.compiled[name] = set(re.findall(r"/registry/src/[^/\s]+/([^/\s]+)/", "".join(sources)))
             with mounted(name) as root:
                 binary = root / "usr/local/bin" / name
                 cls.digests[name] = hashlib.sha256(binary.read_bytes()).hexdigest()
