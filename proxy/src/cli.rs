@@ -91,7 +91,7 @@ struct Settings {
     /// Where routes without a listener of their own are served: IP:PORT or unix:/PATH [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Where probes and metrics are served [default: [::]:9090, which is every address, IPv4 too]
+    /// Where probes and metrics are served [default: `[::]:9090`, which is every address, IPv4 too]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
     /// Worker threads [default: one per core]

@@ -251,6 +251,20 @@ class Asking(unittest.TestCase):
             self.assertGreaterEqual(one(objects, "Deployment")["spec"]["replicas"], 2)
             self.assertIn("podAntiAffinity", pod["affinity"])
 
+    def test_its_callers_can_be_named(self):
+        peers = [{"ipBlock": {"cidr": "10.0.0.0/28"}}]
+        for values, callers, readers in [
+            ({}, None, None),
+            ({"callersFrom": peers}, peers, None),
+            ({"metricsFrom": peers}, None, peers),
+        ]:
+            with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                json.dump({"networkPolicy": values}, file)
+                file.flush()
+                policy = one(documents(template(INJECTOR, pathlib.Path(file.name))), "NetworkPolicy")
+            found = {rule["ports"][0]["port"]: rule.get("from") for rule in policy["spec"]["ingress"]}
+            self.assertEqual(found, {8443: callers, 9090: readers}, values)
+
     def test_profiles_get_an_image_and_say_where_the_token_comes_from(self):
         profiles = yaml.safe_load(one(documents(template(INJECTOR, INJECTOR / "ci" / "cert-manager-values.yaml")), "ConfigMap")["data"]["profiles.yaml"])["profiles"]
         self.assertEqual(profiles["default"]["image"], "ghcr.io/token-sidecar/token-sidecar:0.1.0")

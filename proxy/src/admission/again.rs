@@ -1,7 +1,7 @@
 //! A pod that has the sidecar already, looked at again: the sidecar is taken out, to be put in anew by the profile, each thing where it was.
 //!
 //! What another webhook or a person has made of the sidecar meanwhile is not taken on trust: only what cannot change what it does is kept, see
-//! [`settled`]. So a pod whose annotation says "injected" is held to the same rules as one that says nothing.
+//! `settled`. So a pod whose annotation says "injected" is held to the same rules as one that says nothing.
 
 use super::{
     patch::{Patch, items, text},

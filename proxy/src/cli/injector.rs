@@ -72,7 +72,7 @@ pub(super) struct Webhook {
         default_value = "/etc/token-sidecar/tls/tls.key"
     )]
     key: PathBuf,
-    /// Where the API server calls, by https: IP:PORT; [::] is every address, IPv4 too
+    /// Where the API server calls, by https: IP:PORT; `[::]` is every address, IPv4 too
     #[arg(long, value_name = "ADDR", default_value = "[::]:8443")]
     listen: String,
     /// Where probes and metrics are served
