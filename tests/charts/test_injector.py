@@ -186,7 +186,11 @@ class Certificate(unittest.TestCase):
         objects = documents(template(INJECTOR, INJECTOR / "ci" / "secret-values.yaml"))
         self.assertEqual(one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"][1]["secret"]["secretName"], "injector-tls")
         self.assertIn("certificate.secret.caBundle", refusal(INJECTOR, {"certificate": {"source": "secret", "secret": {"name": "x"}}}))
-        self.assertIn("certificate.secret.name", refusal(INJECTOR, {"certificate": {"source": "secret", "secret": {"caBundle": "eA=="}}}))
+        pem = base64.b64encode(b"-----BEGIN CERTIFICATE-----\n").decode()
+        for odd in ["notbase64", "LS0=", "eA=="]:
+            self.assertIn("is not base64 of PEM", refusal(INJECTOR, {"certificate": {"source": "secret", "secret": {"name": "x", "caBundle": odd}}}))
+        self.assertIn("would expire before", refusal(INJECTOR, {"certificate": {"rotateAfterDays": 1825}}))
+        self.assertIn("certificate.secret.name", refusal(INJECTOR, {"certificate": {"source": "secret", "secret": {"caBundle": pem}}}))
 
 
 class Asking(unittest.TestCase):
