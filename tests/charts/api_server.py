@@ -1,5 +1,5 @@
 """As much of a Kubernetes API server as Helm needs to install, test, roll back and uninstall a release: objects in memory, no kubelet, no validation. A Deployment
-is ready and a pod has succeeded as soon as it is there. Logs are answered as a real one does: of a pod that is there, and without a container's name
+is ready and a pod or a Job has ended as soon as it is there. Logs are answered as a real one does: of a pod that is there, and without a container's name
 only when it has one container. Not a test of what Kubernetes makes of the objects: that is test_render's.
 """
 
@@ -29,6 +29,8 @@ KINDS = [
     ("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget", True),
     ("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True),
     ("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy", True),
+    ("batch/v1", "jobs", "Job", True),
+    ("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", False),
 ]
 LOG = "the log of {}\n"
 
@@ -95,6 +97,9 @@ class Cluster:
         self.objects: dict[tuple[str, str], dict] = {}
         self.version = 1
         self.lock = threading.RLock()
+        # Whether a pod that ends succeeds, and what it logs; None: its log is LOG, and it does. In: the pod's spec.
+        self.outcome = None
+        self.logs: dict[str, str] = {}
 
     def put(self, collection: str, name: str, thing: dict) -> dict:
         with self.lock:
@@ -109,9 +114,29 @@ class Cluster:
                 condition = {"type": "Available", "status": "True"}
                 thing["status"] = {"observedGeneration": 1, "replicas": count, "readyReplicas": count, "availableReplicas": count, "updatedReplicas": count, "conditions": [condition]}
             if thing.get("kind") == "Pod":
-                thing["status"] = {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False", "reason": "PodCompleted"}]}
+                phase = "Succeeded" if self.ends_well(name, thing["spec"]) else "Failed"
+                thing["status"] = {"phase": phase, "conditions": [{"type": "Ready", "status": "False", "reason": "PodCompleted"}]}
+            if thing.get("kind") == "Job":
+                self.run(collection, name, thing)
             self.objects[(collection, name)] = thing
             return thing
+
+    def ends_well(self, name: str, spec: dict) -> bool:
+        """Runs a pod to its end, which is now."""
+        if self.outcome is None:
+            return True
+        good, self.logs[name] = self.outcome(spec)
+        return good
+
+    def run(self, collection: str, name: str, job: dict):
+        """Runs a Job to its end. Its pod stays, as its log does."""
+        template = copy.deepcopy(job["spec"]["template"])
+        template["metadata"] = {**template.get("metadata", {}), "name": f"{name}-x"}
+        template["metadata"]["labels"] = {**template["metadata"].get("labels", {}), "job-name": name}
+        pod = self.put(collection.rsplit("/", 1)[0].replace("/apis/batch/v1", "/api/v1") + "/pods", f"{name}-x", {"apiVersion": "v1", "kind": "Pod", **template})
+        good = pod["status"]["phase"] == "Succeeded"
+        condition = {"type": "Complete", "status": "True"} if good else {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}
+        job["status"] = {"startTime": "2026-01-01T00:00:00Z", "succeeded" if good else "failed": 1, "conditions": [condition]}
 
     def listed(self, collection: str, query: dict) -> list[dict]:
         """The objects of a collection that the selectors of a query name."""
@@ -235,7 +260,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(status_of("Failure", "BadRequest", 400, text), 400)
         if container and container not in names + inits:
             return self.answer(status_of("Failure", "BadRequest", 400, f"container {container} is not valid"), 400)
-        return self.answer(LOG.format(container or names[0]), kind="text/plain")
+        return self.answer(self.cluster.logs.get(pod["metadata"]["name"], LOG.format(container or names[0])), kind="text/plain")
 
     def missing(self, collection: str, name: str):
         self.answer(status_of("Failure", "NotFound", 404, f'{collection.rsplit("/", 1)[1]} "{name}" not found'), 404)

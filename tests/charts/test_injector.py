@@ -270,7 +270,7 @@ class Asking(unittest.TestCase):
             self.assertEqual(found, {8443: callers, 9090: readers}, values)
 
     def test_profiles_get_an_image_and_say_where_the_token_comes_from(self):
-        profiles = yaml.safe_load(one(documents(template(INJECTOR, INJECTOR / "ci" / "cert-manager-values.yaml")), "ConfigMap")["data"]["profiles.yaml"])["profiles"]
+        profiles = yaml.safe_load(one(documents(template(INJECTOR, INJECTOR / "ci" / "cert-manager-values.yaml")), "ConfigMap", "-profiles")["data"]["profiles.yaml"])["profiles"]
         self.assertEqual(profiles["default"]["image"], "ghcr.io/token-sidecar/token-sidecar:0.1.0")
         self.assertEqual(profiles["keycloak"]["image"], "registry.example.com/token-sidecar:0.1.0")
         self.assertIn("profiles.shop.token", refusal(INJECTOR, {"profiles": {"shop": {"rewrite": []}}}))
@@ -294,7 +294,7 @@ class Running(unittest.TestCase):
         hook = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]
         with tempfile.TemporaryDirectory() as folder:
             for name, text in {
-                "profiles/profiles.yaml": one(profiles, "ConfigMap")["data"]["profiles.yaml"],
+                "profiles/profiles.yaml": one(profiles, "ConfigMap", "-profiles")["data"]["profiles.yaml"],
                 "tls/tls.crt": field(secret, "tls.crt"),
                 "tls/tls.key": field(secret, "tls.key"),
                 "ca": base64.b64decode(hook["caBundle"]).decode(),

@@ -13,7 +13,7 @@ use crate::{
         ConfigErrors,
         profiles::{WebhookSettings, check},
     },
-    net::tls_server::ServingCertificate,
+    net::{tls::TlsError, tls_server::ServingCertificate},
 };
 use sidecar_runtime::{
     admin::Admin,
@@ -73,6 +73,22 @@ pub fn run(
     let result = runtime.block_on(until_stopped(params, profiles, reload));
     runtime.shutdown_background();
     result
+}
+
+/// Until when a serving certificate is good (RFC 3339), for a look at it before it is served.
+///
+/// # Errors
+/// As when the webhook starts; and when it has expired, with which the webhook would start, but no API server would talk to it.
+pub fn certificate_until(certificate: &Path, key: &Path) -> Result<String, AppError> {
+    let validity = ServingCertificate::load(certificate, key)?.validity();
+    let until = Duration::from_secs(u64::try_from(validity.not_after).unwrap_or_default());
+    if validity.not_after < seconds(Clock::system().unix_now()) {
+        return Err(AppError::Tls(TlsError::Serving {
+            path: certificate.to_owned(),
+            cause: format!("it has expired ({}); renew it", rfc3339(until)),
+        }));
+    }
+    Ok(rfc3339(until))
 }
 
 async fn until_stopped(

@@ -2,7 +2,10 @@
 
 use super::{EXIT_USAGE, chain, err, out};
 use crate::{
-    admission::manifest::{self, Action},
+    admission::{
+        manifest::{self, Action},
+        profile::Profiles,
+    },
     app::webhook::{self, WebhookParams},
     config::{self, Document, profiles},
 };
@@ -14,6 +17,9 @@ use std::{
 
 /// A manifest is refused (`EX_DATAERR` of sysexits).
 const EXIT_REFUSED: u8 = 65;
+/// Where the webhook finds its certificate and key unless it is told.
+const CERTIFICATE: &str = "/etc/token-sidecar/tls/tls.crt";
+const CERTIFICATE_KEY: &str = "/etc/token-sidecar/tls/tls.key";
 /// More than this is not read.
 const MAX_INPUT: u64 = (16 << 20) + 1;
 
@@ -58,20 +64,15 @@ pub(super) struct Webhook {
         default_value = "/etc/token-sidecar/profiles.yaml"
     )]
     profiles: PathBuf,
-    /// The serving certificate's chain, PEM; watched and reloaded
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/etc/token-sidecar/tls/tls.crt"
-    )]
-    certificate: PathBuf,
-    /// Its key, PEM
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/etc/token-sidecar/tls/tls.key"
-    )]
-    key: PathBuf,
+    /// The serving certificate's chain, PEM; watched and reloaded [default: /etc/token-sidecar/tls/tls.crt]
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    /// Its key, PEM [default: /etc/token-sidecar/tls/tls.key]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Serve nothing: check options and profiles, and the certificate when it or its key is given; print one line that begins with `ok`, or every error, and exit
+    #[arg(long)]
+    check: bool,
     /// Where the API server calls, by https: IP:PORT; `[::]` is every address, IPv4 too
     #[arg(long, value_name = "ADDR", default_value = "[::]:8443")]
     listen: String,
@@ -214,11 +215,20 @@ impl Webhook {
                 return EXIT_USAGE.into();
             }
         };
+        let pair_given = self.certificate.is_some() || self.key.is_some();
+        let file = |file: Option<PathBuf>, default: &str| file.unwrap_or_else(|| default.into());
+        let (certificate, key) = (
+            file(self.certificate, CERTIFICATE),
+            file(self.key, CERTIFICATE_KEY),
+        );
+        if self.check {
+            return found(&loaded, pair_given.then_some((&certificate, &key)));
+        }
         let params = WebhookParams {
             settings,
             profiles: self.profiles,
-            certificate: self.certificate,
-            key: self.key,
+            certificate,
+            key,
             namespace: self.namespace,
         };
         match webhook::run(params, loaded, Box::new(reload)) {
@@ -229,4 +239,19 @@ impl Webhook {
             }
         }
     }
+}
+
+/// What `--check` says once options and profiles are right, and what it then finds of the certificate and its key.
+fn found(profiles: &Profiles, pair: Option<(&PathBuf, &PathBuf)>) -> ExitCode {
+    let until = match pair.map(|(certificate, key)| webhook::certificate_until(certificate, key)) {
+        None => String::new(),
+        Some(Ok(until)) => format!("; certificate good until {until}"),
+        Some(Err(e)) => {
+            err(format_args!("{}\n", chain(&e)));
+            return e.exit_code().into();
+        }
+    };
+    let names: Vec<&str> = profiles.0.keys().map(String::as_str).collect();
+    out(format_args!("ok: profiles {}{until}\n", names.join(", ")));
+    ExitCode::SUCCESS
 }
