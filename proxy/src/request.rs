@@ -12,6 +12,7 @@ pub mod guard;
 pub mod handle;
 pub mod inbound;
 pub mod inject;
+pub mod leftover;
 pub mod params;
 pub mod respond;
 pub mod route;

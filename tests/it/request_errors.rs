@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 mod refused;
+mod unread;
 
 fn proxy_error(answer: &Answer) -> String {
     answer

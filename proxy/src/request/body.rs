@@ -1,12 +1,11 @@
-//! Bodies on their way through. A request's body can be kept while it streams, up to the replay buffer, so that it can be sent a second time;
-//! a response's body brings its upstream connection along and gives it back at its end. Both stream with back-pressure: nothing is collected.
+//! Bodies on their way through. A request's body can be kept while it streams, up to the replay buffer, so that it can be sent a second time. It streams
+//! with back-pressure: nothing else is collected. Responses' bodies are in [`response`].
 
-use super::{
-    conn::{Conn, InFlight},
-    strip,
-    timer::Deadline,
-    upstream::{Open, h1::H1Lease, h2::H2Lease},
-};
+mod response;
+
+pub use response::{Lease, ResponseBody};
+
+use super::{conn::Conn, strip, timer::Deadline};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
@@ -94,6 +93,8 @@ pub struct LiveBody {
     uses: u32,
     /// Wakes whoever waits for more of it.
     waiting: Option<Waker>,
+    /// Wakes whoever waits for its end, without taking any of it.
+    watching: Option<Waker>,
 }
 
 impl RequestBody {
@@ -118,6 +119,7 @@ impl RequestBody {
             failure: None,
             uses: 0,
             waiting: None,
+            watching: None,
         }));
         (Self::Live(Rc::clone(&live), 0), Some(Replayable(live)))
     }
@@ -142,9 +144,32 @@ impl Replayable {
         Some(RequestBody::Live(Rc::clone(&self.0), live.uses))
     }
 
+    /// The body, if nobody has asked for a byte of it: then no connection has it, or the one that does gets nothing.
+    pub fn unread(&self) -> Option<RequestBody> {
+        let live = self.0.borrow();
+        let asked_for = live.seen > 0 || live.ended || live.waiting.is_some();
+        drop(live);
+        if asked_for { None } else { self.again() }
+    }
+
     /// Why the body stopped, if it did.
     pub fn failure(&self) -> Option<BodyError> {
         self.0.borrow().failure
+    }
+
+    /// Ready when the body has ended, or failed: whether it went out whole. One task at a time.
+    pub fn poll_ended(&self, cx: &Context<'_>) -> Poll<bool> {
+        let mut live = self.0.borrow_mut();
+        if live.ended || live.failure.is_some() {
+            return Poll::Ready(live.ended);
+        }
+        live.watching = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// How much of it is still to come in, in bytes, at the least.
+    pub fn outstanding(&self) -> u64 {
+        self.0.borrow().incoming.size_hint().lower()
     }
 
     /// Whether the body went out whole.
@@ -172,13 +197,21 @@ impl LiveBody {
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.failure = Some(error);
         self.kept = None;
+        self.wake_watcher();
         Poll::Ready(Some(Err(error)))
     }
 
     fn end(&mut self) {
         self.ended = true;
+        self.wake_watcher();
         self.rules.conn.note_body(false);
         self.rules.deadline.arm(self.rules.response_header);
+    }
+
+    fn wake_watcher(&mut self) {
+        if let Some(waker) = self.watching.take() {
+            waker.wake();
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -305,196 +338,6 @@ impl Body for RequestBody {
                     _ => live.incoming.size_hint(),
                 }
             }
-        }
-    }
-}
-
-/// A response's body on its way to the workload.
-pub struct ResponseBody {
-    kind: Kind,
-    /// Ends the request's accounting when dropped.
-    in_flight: Option<InFlight>,
-}
-
-enum Kind {
-    Full(Option<Bytes>),
-    Upstream(Streaming),
-}
-
-/// A body that streams from an upstream.
-pub struct Streaming {
-    incoming: Incoming,
-    lease: Lease,
-    strip: Arc<[HeaderName]>,
-    deadline: Rc<Deadline>,
-    idle: Duration,
-}
-
-/// The connection that a response comes from.
-pub enum Lease {
-    /// HTTP/1.1: driven by whoever reads the body, given back at its end.
-    H1(H1Lease),
-    /// HTTP/2: driven by a task of its own.
-    H2(H2Lease),
-    /// A connection of its own, driven by a task of its own; with its place under the limit.
-    Dedicated(Rc<Open>),
-}
-
-impl ResponseBody {
-    /// Bytes of our own.
-    pub fn full(bytes: Bytes) -> Self {
-        Self {
-            kind: Kind::Full(Some(bytes).filter(|b| !b.is_empty())),
-            in_flight: None,
-        }
-    }
-
-    /// An upstream's body.
-    pub fn upstream(
-        incoming: Incoming,
-        mut lease: Lease,
-        strip: Arc<[HeaderName]>,
-        deadline: Rc<Deadline>,
-        idle: Duration,
-    ) -> Self {
-        if incoming.is_end_stream() {
-            if let Lease::H1(lease) = &mut lease {
-                lease.give_back();
-            }
-            deadline.arm(idle);
-            return Self {
-                kind: Kind::Full(None),
-                in_flight: None,
-            };
-        }
-        deadline.arm(idle);
-        Self {
-            kind: Kind::Upstream(Streaming {
-                incoming,
-                lease,
-                strip,
-                deadline,
-                idle,
-            }),
-            in_flight: None,
-        }
-    }
-
-    /// Ends the request's accounting when this body ends.
-    pub fn count(&mut self, in_flight: InFlight) {
-        self.in_flight = Some(in_flight);
-    }
-}
-
-impl Streaming {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match &mut self.lease {
-            Lease::H1(lease) => match poll_driven(&mut self.incoming, lease, cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => return self.pending(cx),
-            },
-            _ => match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => return self.pending(cx),
-            },
-        };
-        Poll::Ready(match frame {
-            None => {
-                self.finish();
-                None
-            }
-            Some(Err(_)) => Some(Err(BodyError::Upstream)),
-            Some(Ok(frame)) if frame.is_data() => {
-                if self.incoming.is_end_stream() {
-                    self.finish();
-                } else {
-                    self.deadline.arm(self.idle);
-                }
-                Some(Ok(frame))
-            }
-            Some(Ok(frame)) => Some(Ok(match frame.into_trailers() {
-                Ok(mut trailers) => {
-                    strip::trailers(&mut trailers, &self.strip);
-                    self.finish();
-                    Frame::trailers(trailers)
-                }
-                Err(other) => other,
-            })),
-        })
-    }
-
-    fn pending(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.deadline.poll_due(cx) {
-            Poll::Ready(Some(Err(BodyError::Idle)))
-        } else {
-            Poll::Pending
-        }
-    }
-
-    fn finish(&mut self) {
-        // What is left is the workload's to read.
-        self.deadline.arm(self.idle);
-        if let Lease::H1(lease) = &mut self.lease {
-            lease.give_back();
-        }
-    }
-}
-
-/// The next frame of a body whose connection nobody else drives. The body itself is polled with a waker that does nothing: only the connection,
-/// which is polled with the real one right here, can make it ready.
-fn poll_driven(
-    incoming: &mut Incoming,
-    lease: &mut H1Lease,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    let mut quiet = Context::from_waker(Waker::noop());
-    if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(&mut quiet) {
-        return Poll::Ready(frame);
-    }
-    let driving = lease.drive(cx);
-    match Pin::new(&mut *incoming).poll_frame(&mut quiet) {
-        // The connection is over and has nothing more to say: a body that is not at its end now was cut short, and says so itself.
-        Poll::Pending if driving.is_ready() => Pin::new(incoming).poll_frame(cx),
-        frame => frame,
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        let frame = match &mut this.kind {
-            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Kind::Upstream(streaming) => streaming.poll(cx),
-        };
-        match &frame {
-            Poll::Ready(None) => this.in_flight = None,
-            Poll::Ready(Some(Err(error))) => {
-                if let Some(in_flight) = &this.in_flight {
-                    in_flight.broke_off(*error);
-                }
-            }
-            _ => {}
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Full(bytes) => bytes.is_none(),
-            Kind::Upstream(s) => s.incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Kind::Upstream(s) => s.incoming.size_hint(),
         }
     }
 }

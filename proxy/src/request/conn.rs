@@ -66,6 +66,10 @@ impl Conn {
     pub fn note_body(&self, has_body: bool) {
         self.has_body.set(has_body);
     }
+    /// Whether the latest request's body has an end that is still to come.
+    pub fn awaits_body(&self) -> bool {
+        self.has_body.get()
+    }
     /// The listener's routes as of now.
     pub fn table(&self) -> Rc<ListenerTable> {
         self.listening.table()

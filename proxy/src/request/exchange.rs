@@ -1,20 +1,22 @@
 //! One request's way to the upstream and back: token, connection, sending, and what may be tried a second time. `handle` admits requests and
 //! accounts for them; nothing in here knows which route was asked for or why.
 
+mod failure;
+
 use super::{
     access::Grant,
-    body::{BodyError, BodyRules, Lease, Replayable, RequestBody, ResponseBody},
+    body::{BodyRules, Lease, Replayable, RequestBody, ResponseBody},
     bound::Bound,
     challenge,
     conn::Conn,
-    inject,
+    inject, leftover,
     respond::Problem,
     send::{self, SendError},
     strip,
     table::Route,
     timer::Deadline,
     upgrade,
-    upstream::{Checkout, CheckoutError, dedicated::Dedicated},
+    upstream::{Checkout, dedicated::Dedicated},
 };
 use crate::{
     metrics::request::Replay,
@@ -70,18 +72,10 @@ pub struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Sends the request and brings back the answer. What is left of the headers in `parts` is what was stripped of them.
-    ///
-    /// # Errors
-    /// The answer to give instead.
-    pub async fn run(
-        &self,
-        parts: &mut Parts,
-        body: Incoming,
-        on_upgrade: Option<(HeaderValue, OnUpgrade)>,
-    ) -> Result<Answer, Problem> {
+    /// The request's body under the route's rules, and the handle to replay it by.
+    pub fn body(&self, incoming: Incoming) -> (RequestBody, Option<Replayable>) {
         let route = &**self.route;
-        let (mut body, replay) = RequestBody::new(body, || BodyRules {
+        RequestBody::new(incoming, || BodyRules {
             keep: route.params.replay_buffer,
             limit: route.params.max_request_body,
             strip: Arc::clone(&route.strip_request),
@@ -89,8 +83,22 @@ impl Exchange<'_> {
             conn: Rc::clone(self.conn),
             idle: route.params.timeouts.idle,
             response_header: route.params.timeouts.response_header,
-        });
-        let replay = replay.as_ref();
+        })
+    }
+
+    /// Sends the request, with what [`Exchange::body`] made of its body, and brings back the answer. What is left of the headers in `parts` is what was
+    /// stripped of them.
+    ///
+    /// # Errors
+    /// The answer to give instead.
+    pub async fn run(
+        &self,
+        parts: &mut Parts,
+        mut body: RequestBody,
+        replay: Option<&Replayable>,
+        on_upgrade: Option<(HeaderValue, OnUpgrade)>,
+    ) -> Result<Answer, Problem> {
+        let route = &**self.route;
         strip::request(&mut parts.headers, &route.strip_request);
         let copy = parts.headers.clone();
         let (upgrade, workload) = on_upgrade.unzip();
@@ -103,7 +111,7 @@ impl Exchange<'_> {
         let mut rejected = false;
         let mut resent = false;
         let mut renonced = false;
-        loop {
+        let (response, mut lease) = loop {
             // Opening a connection has a timeout of its own; what is left of an earlier attempt's must not cut it short.
             self.deadline.disarm();
             let checkout = self
@@ -155,7 +163,7 @@ impl Exchange<'_> {
                     continue;
                 }
                 if wants_nonce {
-                    return Ok(self.answer(response, lease, workload, replay));
+                    break (response, lease);
                 }
             }
             if unauthorized && !rejected {
@@ -190,8 +198,21 @@ impl Exchange<'_> {
                     "the upstream switched protocols without having been asked to",
                 ));
             }
-            return Ok(self.answer(response, lease, workload, replay));
+            break (response, lease);
+        };
+        let ends = match replay {
+            // Apart, so that others do not carry its state.
+            Some(body) if leftover::is_early(body, &response, head.kept.version) => {
+                !Box::pin(leftover::goes_by(self.deadline, &mut lease, body)).await
+            }
+            _ => false,
+        };
+        let mut answer = self.answer(response, lease, workload, replay);
+        if ends && let Answer::Response(response) = &mut answer {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
         }
+        Ok(answer)
     }
 
     /// Logs that the request came to this, at most once a second for a route.
@@ -249,36 +270,6 @@ impl Exchange<'_> {
         // That took time: the token may have expired meanwhile.
         *token = self.token(Instant::now()).await?;
         Ok(checkout)
-    }
-
-    fn unreachable(&self, error: CheckoutError) -> Problem {
-        let params = &self.route.params.upstream;
-        let origin = format!("{}:{}", params.host, params.port);
-        match error {
-            CheckoutError::Full => Problem::overloaded(),
-            CheckoutError::Timeout => Problem::gateway_timeout(
-                "connection_timeout",
-                format!(
-                    "no connection to {origin} within {:?}",
-                    self.route.params.timeouts.connect
-                ),
-            ),
-            CheckoutError::Handshake(error) => {
-                tracing::debug!(error = %sidecar_runtime::telemetry::chain(&error), "handshake failed");
-                Problem::bad_gateway(
-                    "connection_terminated",
-                    format!("{origin} closed the connection before HTTP began"),
-                )
-            }
-            CheckoutError::Dial(error) => {
-                let detail = sidecar_runtime::telemetry::chain(&error).to_string();
-                match error.code() {
-                    "destination_ip_prohibited" => Problem::address_forbidden(detail),
-                    code @ "connection_timeout" => Problem::gateway_timeout(code, detail),
-                    code => Problem::bad_gateway(code, detail),
-                }
-            }
-        }
     }
 
     fn request(
@@ -369,43 +360,6 @@ impl Exchange<'_> {
             _ => {}
         }
         Err(self.failed(&error, replay))
-    }
-
-    fn failed(&self, error: &SendError, replay: Option<&Replayable>) -> Problem {
-        let timeouts = &self.route.params.timeouts;
-        match replay.and_then(Replayable::failure) {
-            Some(BodyError::TooLarge) => return Problem::body_too_large(),
-            Some(BodyError::Workload) => {
-                return Problem::malformed("the request body broke off or is malformed");
-            }
-            _ => {}
-        }
-        match error {
-            SendError::Timeout if replay.is_none_or(Replayable::ended) => Problem::gateway_timeout(
-                "http_response_timeout",
-                format!("no response header within {:?}", timeouts.response_header),
-            ),
-            SendError::Timeout => Problem::gateway_timeout(
-                "connection_write_timeout",
-                format!(
-                    "no byte of the request body moved within {:?}",
-                    timeouts.idle
-                ),
-            ),
-            SendError::NotSent(_) | SendError::Refused | SendError::Closed { .. } => {
-                Problem::bad_gateway(
-                    "connection_terminated",
-                    "the upstream closed the connection before it answered; whether it acted on the request is unknown",
-                )
-            }
-            SendError::Protocol(error) => {
-                tracing::debug!(error = %sidecar_runtime::telemetry::chain(error), "bad answer");
-                Problem::bad_gateway(
-                    "http_protocol_error",
-                    "the upstream's answer is not valid HTTP, or its header section is too large",
-                )
-            }
-        }
     }
 
     /// After a 401: a new token and the body once more, or why there will be no replay, and what to answer instead when the 401 should not pass.

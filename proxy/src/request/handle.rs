@@ -2,12 +2,13 @@
 
 use super::{
     access::Grant,
-    body::ResponseBody,
+    body::{Replayable, ResponseBody},
     conn::{Conn, InFlight},
     exchange::{Answer, Exchange},
     guard,
     inbound::Inbound,
     inject,
+    leftover::Leftover,
     respond::Problem,
     route::Matched,
     table::Route,
@@ -15,15 +16,14 @@ use super::{
     upgrade,
 };
 use crate::metrics::request::MethodLabel;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header, request::Parts};
-use http_body::Body as _;
+use http_body::Body;
 use hyper::body::Incoming;
-use std::{convert::Infallible, rc::Rc, time::Duration};
+use std::{convert::Infallible, pin::Pin, rc::Rc, time::Duration};
 use tokio::time::Instant;
 
-/// How long a workload may take to read a refusal. Also how long the connection of a refused request that had a body waits for its next request, whatever
-/// `limits.keepAliveTimeout` says: hyper serves on when all of that body was there to be thrown away (and closes at once when it was not), but does not
-/// tell, so the connection counts as one in the middle of a body.
+/// How long a workload may take to read a refusal.
 const REFUSAL_READ: Duration = Duration::from_secs(30);
 
 /// Answers one request; never fails, but services return a `Result`. `deadline` is this request's alone while it lasts.
@@ -37,11 +37,12 @@ pub async fn handle(
     let http2 = request.version() >= Version::HTTP_2;
     let (mut parts, body) = request.into_parts();
     conn.note_body(!body.is_end_stream());
+    let leftover = Leftover::of(&parts, &body);
     let (route, upgrade) = match admit(&conn, &parts) {
         Ok(admitted) => admitted,
         Err(problem) => {
-            deadline.arm(REFUSAL_READ);
-            return Ok(refuse(&conn, &problem, None, http2));
+            let response = refuse(&conn, &problem, None, http2);
+            return Ok(farewell(leftover, &conn, &deadline, Some(body), response).await);
         }
     };
     let method = MethodLabel::from(&parts.method);
@@ -49,11 +50,10 @@ pub async fn handle(
     if let Some(inbound) = route.access.inbound()
         && let Some(response) = inbound.own_answer(&parts)
     {
-        deadline.arm(REFUSAL_READ);
         route.shard.count(method, response.status());
         let mut response = response.map(ResponseBody::full);
         response.body_mut().count(in_flight);
-        return Ok(response);
+        return Ok(farewell(leftover, &conn, &deadline, Some(body), response).await);
     }
     let readable = Readable::of(&route, &parts);
     // The caller's half of an upgrade must be taken before the request is taken apart.
@@ -69,8 +69,9 @@ pub async fn handle(
     let grant = match route.access.admit(&mut parts).await {
         Ok(grant) => grant,
         Err(problem) => {
-            let response = give_up(&conn, &deadline, &route, method, in_flight, &problem, http2);
-            return Ok(readable.ours(response));
+            let response = give_up(&conn, &route, method, in_flight, &problem, http2);
+            let response = readable.ours(response);
+            return Ok(farewell(leftover, &conn, &deadline, Some(body), response).await);
         }
     };
     // Behind the one request that needed no token a tunnel would carry anything.
@@ -82,7 +83,10 @@ pub async fn handle(
         deadline: &deadline,
         started,
     };
-    let mut result = exchange.run(&mut parts, body, on_upgrade).await;
+    let (body, replay) = exchange.body(body);
+    let mut result = exchange
+        .run(&mut parts, body, replay.as_ref(), on_upgrade)
+        .await;
     if let Err(problem) = &result {
         exchange.log(problem, parts.headers.get("traceparent"));
     }
@@ -121,9 +125,30 @@ pub async fn handle(
             }));
             response
         }
-        Err(problem) => readable.ours(give_up(
-            &conn, &deadline, &route, method, in_flight, &problem, http2,
-        )),
+        Err(problem) => {
+            let response = give_up(&conn, &route, method, in_flight, &problem, http2);
+            let response = readable.ours(response);
+            let unread = replay.as_ref().and_then(Replayable::unread);
+            farewell(leftover, &conn, &deadline, unread, response).await
+        }
+    })
+}
+
+/// An answer of our own, once it is settled what becomes of the request's body; from then on the deadline watches over the workload's reading of it.
+fn farewell<'a>(
+    leftover: Leftover,
+    conn: &'a Conn,
+    deadline: &'a Deadline,
+    body: Option<impl Body<Data = Bytes> + Unpin + 'a>,
+    response: Response<ResponseBody>,
+) -> Pin<Box<dyn Future<Output = Response<ResponseBody>> + 'a>> {
+    // Apart, so that requests that are not refused do not carry its state.
+    Box::pin(async move {
+        // It may have fired.
+        deadline.disarm();
+        let response = leftover.settle(conn, deadline, body, response).await;
+        deadline.arm(REFUSAL_READ);
+        response
     })
 }
 
@@ -163,15 +188,12 @@ impl Readable {
 /// Our own answer to a request that a route took.
 fn give_up(
     conn: &Conn,
-    deadline: &Deadline,
     route: &Route,
     method: MethodLabel,
     in_flight: InFlight,
     problem: &Problem,
     http2: bool,
 ) -> Response<ResponseBody> {
-    // It may have fired; from here on it watches over the workload's reading of our answer.
-    deadline.arm(REFUSAL_READ);
     route.shard.count(method, problem.status());
     let mut response = refuse(conn, problem, Some(route), http2);
     response.body_mut().count(in_flight);
