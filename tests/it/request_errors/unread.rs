@@ -4,7 +4,8 @@
 use super::*;
 use crate::inbound_lab::InboundLab;
 use harness::process::Sidecar;
-use std::{net::SocketAddr, time::Instant};
+use std::net::SocketAddr;
+use tokio::time::Instant;
 
 /// The sidecar waits for a body for a second. When this machine has stood still for as long as this before it was sent, the test proves nothing, and is tried
 /// again.
