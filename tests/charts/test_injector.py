@@ -1,196 +1,26 @@
-"""The injector's chart: the certificate it makes, keeps and rotates; whom the API server asks about; that the binary takes what the chart gives it."""
+"""The injector's chart: whom the API server asks about; that the binary takes what the chart gives it. The certificate is test_certificate's."""
 
 import base64
 import contextlib
-import copy
-import http.server
 import json
 import pathlib
-import re
 import signal
 import socket
 import ssl
 import subprocess
 import tempfile
-import threading
 import time
 import unittest
-import urllib.error
 import urllib.request
 
 import yaml
 
-from lib import HELMS, INJECTOR
-from lib import binary, ci_values, containers, documents, helm, of_kind, one, refusal, template
+from lib import INJECTOR
+from lib import binary, ci_values, containers, documents, of_kind, one, refusal, template
+from test_certificate import field
 
 NAME = "token-sidecar-injector"
 DEFAULTS = INJECTOR / "ci" / "default-values.yaml"
-DAY = 86400
-
-
-# What the chart is made of, so that Helm finds the kinds.
-KINDS = {
-    "v1": ["Secret", "ConfigMap", "Service", "ServiceAccount"],
-    "apps/v1": ["Deployment"],
-    "policy/v1": ["PodDisruptionBudget"],
-    "networking.k8s.io/v1": ["NetworkPolicy"],
-    "admissionregistration.k8s.io/v1": ["MutatingWebhookConfiguration"],
-}
-
-
-class Api(http.server.BaseHTTPRequestHandler):
-    """As much of an API server as `lookup` asks for: discovery, and the one Secret."""
-
-    secret: dict | None = None
-
-    def do_GET(self):
-        path = self.path.split("?")[0]
-        answers = {
-            "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.0"},
-            "/api": {"kind": "APIVersions", "versions": ["v1"]},
-            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [self.group(v) for v in KINDS if "/" in v]},
-        }
-        for version, kinds in KINDS.items():
-            resources = [{"name": k.lower().removesuffix("y") + ("ies" if k.endswith("y") else "s"), "kind": k, "namespaced": not k.endswith("Configuration"), "verbs": ["get", "list"]} for k in kinds]
-            answers[("/apis/" if "/" in version else "/api/") + version] = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
-        if path in answers:
-            self.answer(200, answers[path])
-        elif path == f"/api/v1/namespaces/mcp/secrets/{NAME}-tls" and self.secret:
-            owned = copy.deepcopy(self.secret)
-            owned["metadata"]["annotations"] |= {"meta.helm.sh/release-name": NAME, "meta.helm.sh/release-namespace": "mcp"}
-            self.answer(200, owned)
-        else:
-            self.answer(404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404})
-
-    def group(self, version):
-        name, number = version.split("/")
-        both = {"groupVersion": version, "version": number}
-        return {"name": name, "versions": [both], "preferredVersion": both}
-
-    def answer(self, status, body):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def cluster_with(secret: dict | None):
-    """A kubeconfig for a cluster that has this Secret."""
-    handler = type("Handler", (Api,), {"secret": secret})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(config, file)
-        file.flush()
-        try:
-            yield file.name
-        finally:
-            server.shutdown()
-            server.server_close()
-
-
-def upgraded(secret: dict | None, helm_binary: str, *extra: str) -> tuple[dict, str]:
-    """The Secret and the CA bundle that an upgrade gives in a cluster with this Secret."""
-    with cluster_with(secret) as kubeconfig:
-        text = helm(helm_binary, "template", NAME, str(INJECTOR), "--namespace", "mcp", "--dry-run=server", "--disable-openapi-validation", "--kubeconfig", kubeconfig, *extra)
-    objects = documents(text)
-    bundle = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]["caBundle"]
-    return one(objects, "Secret"), base64.b64decode(bundle).decode()
-
-
-def certificates(pem: str) -> list[str]:
-    """The certificates of a bundle."""
-    return re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.S)
-
-
-def field(secret: dict, key: str) -> str:
-    """A field of a Secret, decoded."""
-    return base64.b64decode(secret["data"][key]).decode()
-
-
-def verify(secret: dict, bundle: str, host: str) -> subprocess.CompletedProcess:
-    """Whether a client with this bundle takes the certificate for this host."""
-    with tempfile.TemporaryDirectory() as folder:
-        pathlib.Path(folder, "ca").write_text(bundle)
-        pathlib.Path(folder, "crt").write_text(field(secret, "tls.crt"))
-        return subprocess.run(["openssl", "verify", "-CAfile", f"{folder}/ca", "-verify_hostname", host, "-purpose", "sslserver", f"{folder}/crt"], capture_output=True, text=True, check=False)
-
-
-class Certificate(unittest.TestCase):
-    def test_it_is_signed_by_the_bundle_for_the_name_that_the_api_server_calls(self):
-        for helm_binary in HELMS.values():
-            secret, bundle = upgraded(None, helm_binary)
-            self.assertEqual(secret["type"], "kubernetes.io/tls")
-            self.assertEqual(len(certificates(bundle)), 1)
-            done = verify(secret, bundle, f"{NAME}.mcp.svc")
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertNotEqual(verify(secret, bundle, "other.mcp.svc").returncode, 0)
-            self.assertNotIn("ca.key", secret["data"], "no CA key is kept")
-
-    def test_one_that_is_young_is_kept(self):
-        for helm_binary in HELMS.values():
-            first, bundle = upgraded(None, helm_binary)
-            again, same = upgraded(first, helm_binary)
-            self.assertEqual((again["data"], same), (first["data"], bundle))
-            self.assertEqual(again["metadata"]["annotations"], first["metadata"]["annotations"])
-
-    def test_one_that_is_old_is_replaced_and_still_trusted_for_a_while(self):
-        for helm_binary in HELMS.values():
-            first, bundle = upgraded(None, helm_binary)
-            first["metadata"]["annotations"]["token-sidecar.io/made-at"] = str(int(time.time()) - 91 * DAY)
-            second, both = upgraded(first, helm_binary)
-            self.assertNotEqual(second["data"]["tls.crt"], first["data"]["tls.crt"])
-            self.assertEqual(len(certificates(both)), 2)
-            for secret in (first, second):
-                self.assertEqual(verify(secret, both, f"{NAME}.mcp.svc").returncode, 0)
-            # The one before the last goes.
-            second["metadata"]["annotations"]["token-sidecar.io/made-at"] = "0"
-            third, bundle = upgraded(second, helm_binary)
-            self.assertEqual(len(certificates(bundle)), 2)
-            self.assertNotEqual(verify(first, bundle, f"{NAME}.mcp.svc").returncode, 0)
-            self.assertEqual(verify(third, bundle, f"{NAME}.mcp.svc").returncode, 0)
-
-    def test_one_for_other_names_is_replaced(self):
-        secret, bundle = upgraded(None, HELMS["helm 4"])
-        secret["metadata"]["annotations"]["token-sidecar.io/names"] = "other.mcp.svc"
-        again, _ = upgraded(secret, HELMS["helm 4"])
-        self.assertNotEqual(again["data"]["tls.crt"], secret["data"]["tls.crt"])
-
-    def test_cert_manager_and_a_secret_of_ones_own(self):
-        objects = documents(template(INJECTOR, INJECTOR / "ci" / "cert-manager-values.yaml"))
-        configuration, serving = one(objects, "MutatingWebhookConfiguration"), one(objects, "Certificate", NAME)
-        self.assertEqual(configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"], f"mcp/{NAME}")
-        self.assertNotIn("caBundle", configuration["webhooks"][0]["clientConfig"])
-        mounted = one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"][1]["secret"]["secretName"]
-        self.assertEqual(serving["spec"]["secretName"], mounted)
-        self.assertIn(f"{NAME}.mcp.svc", serving["spec"]["dnsNames"])
-        issuers = {i["metadata"]["name"] for i in of_kind(objects, "Issuer")}
-        self.assertIn(serving["spec"]["issuerRef"]["name"], issuers)
-        self.assertEqual(of_kind(objects, "Secret"), [])
-        objects = documents(template(INJECTOR, INJECTOR / "ci" / "issuer-values.yaml"))
-        self.assertEqual(one(objects, "Certificate")["spec"]["issuerRef"], {"kind": "ClusterIssuer", "name": "internal-ca"})
-        objects = documents(template(INJECTOR, INJECTOR / "ci" / "secret-values.yaml"))
-        self.assertEqual(one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"][1]["secret"]["secretName"], "injector-tls")
-        self.assertIn("certificate.secret.caBundle", refusal(INJECTOR, {"certificate": {"source": "secret", "secret": {"name": "x"}}}))
-        pem = base64.b64encode(b"-----BEGIN CERTIFICATE-----\n").decode()
-        for odd in ["notbase64", "LS0=", "eA=="]:
-            self.assertIn("is not base64 of PEM", refusal(INJECTOR, {"certificate": {"source": "secret", "secret": {"name": "x", "caBundle": odd}}}))
-        self.assertIn("would expire before", refusal(INJECTOR, {"certificate": {"rotateAfterDays": 1825}}))
-        self.assertIn("certificate.secret.name", refusal(INJECTOR, {"certificate": {"source": "secret", "secret": {"caBundle": pem}}}))
 
 
 class Asking(unittest.TestCase):
@@ -289,7 +119,7 @@ class Running(unittest.TestCase):
     def test_it_injects_with_what_the_chart_gives_it(self):
         objects = documents(template(INJECTOR, INJECTOR / "ci" / "monitoring-values.yaml"))
         profiles = documents(template(INJECTOR, INJECTOR / "ci" / "cert-manager-values.yaml"))
-        secret = one(objects, "Secret")
+        secret = one(objects, "Secret", "-tls")
         arguments = containers(one(objects, "Deployment")["spec"]["template"])[0]["args"]
         hook = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]
         with tempfile.TemporaryDirectory() as folder:

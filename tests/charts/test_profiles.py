@@ -232,6 +232,7 @@ class Releases(unittest.TestCase):
     def cluster(self, helm_binary: str):
         with tempfile.TemporaryDirectory() as folder, api_server.running(pathlib.Path(folder)) as (cluster, config):
             helm = Helm(helm_binary, pathlib.Path(folder), cluster, config)
+            cluster.put("/api/v1/namespaces", "kube-system", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}})
 
             def outcome(spec: dict) -> tuple[bool, str]:
                 [volume], [container] = spec["volumes"], spec["containers"]

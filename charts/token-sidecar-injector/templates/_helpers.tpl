@@ -72,6 +72,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
+{{/* Of the CA and its key, with certificate.source=generated. No pod mounts it. */}}
+{{- define "injector.authorityName" -}}
+{{- include "injector.fullname" . }}-authority
+{{- end -}}
+
 {{- define "injector.names" -}}
 {{- $name := include "injector.fullname" . -}}
 {{- $ns := .Release.Namespace -}}
