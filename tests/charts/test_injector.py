@@ -1,23 +1,15 @@
 """The injector's chart: whom the API server asks about; that the binary takes what the chart gives it. The certificate is test_certificate's."""
 
-import base64
-import contextlib
 import json
 import pathlib
-import signal
-import socket
-import ssl
-import subprocess
 import tempfile
-import time
 import unittest
-import urllib.request
 
 import yaml
 
+from injector_lab import patched, running
 from lib import INJECTOR
-from lib import binary, ci_values, containers, documents, of_kind, one, refusal, template
-from test_certificate import field
+from lib import ci_values, containers, documents, of_kind, one, refusal, template
 
 NAME = "token-sidecar-injector"
 DEFAULTS = INJECTOR / "ci" / "default-values.yaml"
@@ -106,59 +98,19 @@ class Asking(unittest.TestCase):
         self.assertIn("profiles.shop.token", refusal(INJECTOR, {"profiles": {"shop": {"rewrite": []}}}))
 
 
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Running(unittest.TestCase):
     """The binary with the chart's own arguments, profiles and certificate, asked by https as the API server asks."""
 
     def test_it_injects_with_what_the_chart_gives_it(self):
         objects = documents(template(INJECTOR, INJECTOR / "ci" / "monitoring-values.yaml"))
         profiles = documents(template(INJECTOR, INJECTOR / "ci" / "cert-manager-values.yaml"))
-        secret = one(objects, "Secret", "-tls")
-        arguments = containers(one(objects, "Deployment")["spec"]["template"])[0]["args"]
-        hook = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"]
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in {
-                "profiles/profiles.yaml": one(profiles, "ConfigMap", "-profiles")["data"]["profiles.yaml"],
-                "tls/tls.crt": field(secret, "tls.crt"),
-                "tls/tls.key": field(secret, "tls.key"),
-                "ca": base64.b64decode(hook["caBundle"]).decode(),
-            }.items():
-                pathlib.Path(folder, name).parent.mkdir(exist_ok=True)
-                pathlib.Path(folder, name).write_text(text)
-            listen, admin = free_port(), free_port()
-            changed = [a.replace("/etc/token-sidecar", folder).replace("[::]:8443", f"127.0.0.1:{listen}").replace("[::]:9090", f"127.0.0.1:{admin}") for a in arguments]
-            process = subprocess.Popen([binary("token-sidecar"), *changed], env={}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            try:
-                until = time.monotonic() + 30
-                while True:
-                    self.assertIsNone(process.poll(), "the injector did not start: " + (process.stdout.read() if process.poll() is not None else ""))
-                    self.assertLess(time.monotonic(), until, "not ready in 30 s")
-                    with contextlib.suppress(OSError):
-                        if urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz", timeout=2).status == 200:
-                            break
-                    time.sleep(0.1)
-                answer = self.review(folder, listen, hook["service"]["path"])
-                metrics = urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5).read().decode()
-                process.send_signal(signal.SIGTERM)
-                self.assertEqual(process.wait(timeout=40), 0)
-            finally:
-                process.kill()
-                process.stdout.close()
-                process.wait()
+        with running(objects, one(profiles, "ConfigMap", "-profiles")["data"]["profiles.yaml"]) as injector:
+            answer = injector.review(self.pod())
+            metrics = injector.metrics()
         self.assertTrue(answer["response"]["allowed"], answer)
-        patch = json.loads(base64.b64decode(answer["response"]["patch"]))
-        self.assertIn("token-sidecar", json.dumps(patch))
+        pod = patched(self.pod(), answer)
         self.assertIn('token_sidecar_injections_total{namespace="shop",result="injected"} 1', metrics)
         # PodMonitors find the sidecars by a label and by the name of a port.
-        import jsonpatch
-
-        pod = jsonpatch.apply_patch(self.pod(), patch)
         monitor = one(objects, "PodMonitor", "-injected")["spec"]
         self.assertLessEqual(monitor["selector"]["matchLabels"].items(), pod["metadata"]["labels"].items())
         ports = {p["name"] for c in containers(pod) for p in c.get("ports", [])}
@@ -172,29 +124,6 @@ class Running(unittest.TestCase):
             "metadata": {"name": "orders-1", "namespace": "shop", "labels": {"token-sidecar.io/inject": "true"}},
             "spec": {"serviceAccountName": "orders", "containers": [{"name": "app", "image": "registry.example/app:1", "env": [{"name": "BACKEND_API_URL", "value": "https://orders.example.com"}]}]},
         }
-
-    def review(self, folder: str, port: int, path: str) -> dict:
-        request = {
-            "uid": "u-1",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "namespace": "shop",
-            "operation": "CREATE",
-            "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller"},
-            "object": self.pod(),
-        }
-        body = json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).encode()
-        context = ssl.create_default_context(cafile=f"{folder}/ca")
-        # The certificate is for the Service's name, not for loopback.
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as raw, context.wrap_socket(raw, server_hostname=f"{NAME}.mcp.svc") as tls:
-            head = f"POST {path} HTTP/1.1\r\nHost: {NAME}.mcp.svc\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-            tls.sendall(head.encode() + body)
-            answer = b""
-            while chunk := tls.recv(65536):
-                answer += chunk
-        headers, _, text = answer.partition(b"\r\n\r\n")
-        self.assertIn(b" 200 ", headers.split(b"\r\n")[0], headers)
-        return json.loads(text)
 
 
 if __name__ == "__main__":
