@@ -10,6 +10,7 @@ mod container;
 mod hindrances;
 pub mod inject;
 pub mod manifest;
+mod mesh;
 mod patch;
 mod paths;
 mod pod;
@@ -23,6 +24,7 @@ mod settled;
 mod status;
 mod warnings;
 pub mod webhook;
+mod windows;
 mod wish;
 mod yaml;
 

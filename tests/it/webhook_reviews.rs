@@ -97,7 +97,7 @@ async fn pods_of_every_kind_of_workload() {
     assert_eq!(pod["spec"]["initContainers"][0]["name"], "token-sidecar");
     assert_eq!(
         variable(container(&pod, "web"), "BACKEND_API_URL"),
-        "http://127.0.0.1:8080"
+        "http://127.0.0.1:64117"
     );
     assert_eq!(
         variable(container(&pod, "token-sidecar"), "TOKEN_SIDECAR_UPSTREAM"),
@@ -111,7 +111,7 @@ async fn pods_of_every_kind_of_workload() {
     let pod = inject(&injector, "statefulset").await;
     assert_eq!(
         variable(container(&pod, "backup"), "BACKEND_API_URL"),
-        "http://127.0.0.1:8080/"
+        "http://127.0.0.1:64117/"
     );
     assert_eq!(container(&pod, "db").get("restartPolicy"), None);
 
@@ -150,15 +150,15 @@ async fn pods_of_every_kind_of_workload() {
     );
     assert_eq!(
         variable(container(&pod, "migrate"), "BACKEND_API_URL"),
-        "http://127.0.0.1:8080"
+        "http://127.0.0.1:64117"
     );
     assert_eq!(
         variable(container(&pod, "shop"), "BACKEND_API_URL"),
-        "http://127.0.0.1:8080"
+        "http://127.0.0.1:64117"
     );
     assert_eq!(
         variable(container(&pod, "shop"), "INVENTORY_API_URL"),
-        "http://127.0.0.1:8081"
+        "http://127.0.0.1:64118"
     );
 
     let pod = inject(&injector, "no-volumes").await;

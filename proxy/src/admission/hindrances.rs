@@ -8,10 +8,11 @@ use super::{
     pod::{self, Container, SIDECAR, containers, everybody, is_ours},
     problems::Problems,
     profile::{Profile, TokenSource},
+    windows,
     wish::shown,
 };
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Annotations whose keys end in the name of a container whose confinement they change.
 const CONFINEMENT: [&str; 2] = [
@@ -45,13 +46,14 @@ pub(super) fn hindrances(
             ));
         }
     }
-    if spec.pointer("/os/name").and_then(Value::as_str) == Some("windows") {
-        problems.push("a Windows pod; the sidecar runs on Linux: leave it out with token-sidecar.io/inject: \"false\"");
-    }
+    windows::refuse(spec, problems);
     names(spec, pod, problems);
     users(spec, pod, profile, problems);
+    let mut said = HashSet::new();
     for (name, port) in pod::ports(pod) {
-        if let Some(what) = u16::try_from(port).ok().and_then(|p| ports.get(&p)) {
+        if let Some(what) = ports.get(&port)
+            && said.insert((name, port))
+        {
             problems.push(format!(
                 "port {port} is container {}'s and would be the sidecar's {what}; set the annotation token-sidecar.io/port or \
                  token-sidecar.io/admin-port (or `port`, `adminPort`, `rewrite[].port` of the profile) to another",

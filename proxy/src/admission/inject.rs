@@ -10,6 +10,7 @@ use super::{
     bounds::too_large,
     container,
     hindrances::hindrances,
+    mesh,
     patch::{Patch, items, text},
     pod::{self, SIDECAR},
     problems::Problems,
@@ -227,6 +228,8 @@ fn add(
         ports.entry(port).or_insert(what);
     }
     hindrances(&patch.object, profile, &ports, problems);
+    let was = earlier.sidecar.as_ref().map(|(_, _, was)| was);
+    mesh::check(&patch.object, profile, was, problems, warnings);
     if request.job && !profile.native {
         problems.push(
             "a Job whose sidecar is an ordinary container never ends; leave out `native: false` (Kubernetes 1.29 or newer), or leave the sidecar out",
@@ -338,7 +341,7 @@ fn put(
     warnings: &mut Problems,
 ) {
     let (list, first) = if profile.native {
-        // First, so that the init containers can use it too.
+        // First (but for a mesh's proxy), so that the init containers can use it too.
         ("initContainers", true)
     } else {
         // Last: the first container is what `kubectl logs` and `exec` mean.
@@ -362,11 +365,14 @@ fn put(
     };
     let path = ["spec", list];
     status.ensure(patch, &path, &format!("spec/{list}"), json!([]));
-    let end = patch
-        .get(&path)
-        .and_then(Value::as_array)
-        .map_or(0, Vec::len);
-    let place = place.unwrap_or(if first { 0 } else { end }).min(end);
+    let others = patch.get(&path).and_then(Value::as_array);
+    let others = others.map_or(&[][..], Vec::as_slice);
+    let place = if first {
+        mesh::place(others, place.unwrap_or(0))
+    } else {
+        place.unwrap_or(others.len())
+    };
+    let place = place.min(others.len());
     patch.add(&["spec", list, &place.to_string()], sidecar);
 }
 

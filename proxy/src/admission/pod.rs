@@ -58,13 +58,38 @@ pub(super) fn sidecar(pod: &Value) -> Option<Container<'_>> {
     containers(pod).find(|c| c.name == SIDECAR)
 }
 
-/// The ports that containers say they listen on.
-pub(super) fn ports(pod: &Value) -> impl Iterator<Item = (&str, u64)> {
+/// Where a container says what the kubelet asks of it.
+const HANDLERS: [&str; 5] = [
+    "/startupProbe",
+    "/readinessProbe",
+    "/livenessProbe",
+    "/lifecycle/postStart",
+    "/lifecycle/preStop",
+];
+
+/// The ports that containers listen on, as far as they say so: those that they declare, and those that the kubelet asks by number. Some come twice.
+pub(super) fn ports(pod: &Value) -> impl Iterator<Item = (&str, u16)> {
     containers(pod).flat_map(|c| {
-        let ports = items(c.value, "ports")
+        let declared = items(c.value, "ports")
             .iter()
-            .filter(|p| matches!(text(p, "protocol"), "" | "TCP"));
-        ports.filter_map(move |p| Some((c.name, p.get("containerPort")?.as_u64()?)))
+            .filter(|p| matches!(text(p, "protocol"), "" | "TCP"))
+            .filter_map(|p| p.get("containerPort"));
+        let asked = HANDLERS
+            .iter()
+            .filter_map(move |handler| c.value.pointer(handler))
+            .flat_map(|handler| ["httpGet", "tcpSocket", "grpc"].map(|kind| handler.get(kind)))
+            .flatten()
+            // Another host is another's port.
+            .filter(|action| text(action, "host").is_empty())
+            .filter_map(|action| action.get("port"));
+        declared.chain(asked).filter_map(move |port| {
+            // A number as text is one to the kubelet, too.
+            let number = match port.as_str() {
+                Some(text) => text.parse().ok(),
+                None => port.as_u64()?.try_into().ok(),
+            };
+            Some((c.name, number?))
+        })
     })
 }
 

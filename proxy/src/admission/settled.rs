@@ -152,14 +152,18 @@ fn probe(new: &mut Value, was: &Value) {
     if text(was, "scheme") == "HTTP" {
         new["scheme"] = "HTTP".into();
     }
-    let passed_on = text(was, "path")
-        .strip_prefix("/app-health/")
-        .is_some_and(|rest| rest.starts_with(&format!("{SIDECAR}/")));
-    if passed_on {
+    if is_passed_on(was) {
         for key in ["path", "port"] {
             new[key] = was[key].clone();
         }
     }
+}
+
+/// Whether a probe's `httpGet` asks Istio's agent, which asks the sidecar.
+pub(super) fn is_passed_on(http: &Value) -> bool {
+    text(http, "path")
+        .strip_prefix("/app-health/")
+        .is_some_and(|rest| rest.starts_with(&format!("{SIDECAR}/")))
 }
 
 /// `was` in its order, with the fresh items in the place of those of their key, and of the rest what `may` stay; then the fresh ones that were not

@@ -88,7 +88,7 @@ fn readiness(of: &str, admin: &str, status: StatusCode, body: &[u8], facts: &Fac
                 status.as_u16()
             ),
         )
-        .mend("give the address of the sidecar's admin port (`admin`, 9090 by default)");
+        .mend("give the address of the sidecar's admin port (`admin`: 9090 by default, 64116 where the injector put it in)");
     }
     Step::fail(of, STEP, "not_ready", format!("{admin}: not ready: {}", pending.join("; ")))
         .mend("the cause is among the steps above, or named here; it becomes ready by itself once that is mended")
@@ -143,7 +143,7 @@ fn without(of: &str, status: StatusCode) -> Step {
         "no_metrics",
         format!("/metrics answers {} without {BUILD_INFO}", status.as_u16()),
     )
-    .mend("give the address of the sidecar's admin port (`admin`, 9090 by default)")
+    .mend("give the address of the sidecar's admin port (`admin`: 9090 by default, 64116 where the injector put it in)")
 }
 
 /// The labels of the build that runs there, when this is a sidecar's exposition.

@@ -254,6 +254,41 @@ fn another_profile_is_taken_over() {
     assert_eq!(remove(&again).unwrap().unwrap(), pod());
 }
 
+/// As when the profiles' defaults change between two versions: with everything that the API server and others have added meanwhile.
+#[test]
+fn other_ports_are_taken_over() {
+    let moved = |profile: Profile| Profile {
+        port: 64117,
+        admin_port: 64116,
+        ..profile
+    };
+    for profile in [projected(), profile()] {
+        let mut before = pod();
+        list(&mut before["spec"]["containers"][0], "env")
+            .push(json!({"name": "SECOND_API_URL", "value": "https://second.example"}));
+        let both = Profile {
+            rewrite: vec![rewrite("BACKEND_API_URL"), rewrite("SECOND_API_URL")],
+            ..profile
+        };
+        let again = injected(&grown(&both, &before), moved(both.clone()));
+        let new = grown(&moved(both.clone()), &before);
+        assert_eq!(again["spec"], new["spec"]);
+        assert!(
+            !again.to_string().contains("8080") && !again.to_string().contains("9090"),
+            "{again:#}"
+        );
+        assert_eq!(
+            with(&again, moved(both)).unwrap().outcome,
+            Outcome::Unchanged
+        );
+        let back = remove(&again).unwrap().unwrap();
+        for url in ["https://orders.example/api/", "https://second.example"] {
+            assert!(back.to_string().contains(url), "{back:#}");
+        }
+        assert!(!back.to_string().contains("127.0.0.1"), "{back:#}");
+    }
+}
+
 #[test]
 fn a_status_takes_nothing_of_the_workloads() {
     let mut pod = injected(&pod(), projected());

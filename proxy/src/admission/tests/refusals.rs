@@ -77,6 +77,52 @@ fn what_is_taken() {
             "port 8080 is container app's and would be the sidecar's listener of backend-api-url; {mend}"
         ),
     );
+    // What the kubelet asks the workload for is the workload's, declared or not; and it is said once.
+    let port = |port: Value| json!({"httpGet": {"path": "/", "port": port}});
+    for (key, value, declared) in [
+        ("readinessProbe", port(8080.into()), json!([])),
+        (
+            "livenessProbe",
+            port("8080".into()),
+            json!([{"containerPort": 70000}, {"name": "x"}]),
+        ),
+        (
+            "startupProbe",
+            json!({"tcpSocket": {"port": 8080}}),
+            json!(null),
+        ),
+        (
+            "livenessProbe",
+            json!({"grpc": {"port": 8080}}),
+            json!(null),
+        ),
+        (
+            "lifecycle",
+            json!({"preStop": port(8080.into())}),
+            json!(null),
+        ),
+        (
+            "lifecycle",
+            json!({"postStart": port(8080.into())}),
+            json!([{"containerPort": 8080}]),
+        ),
+    ] {
+        refused(
+            |p| {
+                p["spec"]["containers"][0][key] = value;
+                p["spec"]["containers"][0]["ports"] = declared;
+            },
+            profile(),
+            &format!(
+                "port 8080 is container app's and would be the sidecar's listener of backend-api-url; {mend}"
+            ),
+        );
+    }
+    let mut elsewhere = pod();
+    let app = &mut elsewhere["spec"]["containers"][0];
+    app["readinessProbe"] = json!({"httpGet": {"host": "10.0.0.1", "port": 8080}});
+    app["livenessProbe"] = json!({"httpGet": {"port": "http"}});
+    injected(&elsewhere, profile());
     let taken = "a container is named token-sidecar already and is not of this injector's making; rename or remove it";
     for list in ["containers", "initContainers", "ephemeralContainers"] {
         refused(

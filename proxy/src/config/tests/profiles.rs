@@ -33,7 +33,7 @@ fn the_sample_is_read() {
             default.uid,
             default.native
         ),
-        (8080, 9090, 64117, true)
+        (64117, 64116, 64117, true)
     );
     assert_eq!(default.token, TokenSource::Aks);
     assert_eq!(
@@ -125,7 +125,7 @@ fn what_does_not_fit_together() {
             "p.yaml:6:48: profiles.default.rewrite[0].scope: stands beside `configMap`, which says so itself; take it out",
         ),
         (
-            "adminPort: 8080\nrewrite: [{variable: A, scope: x/.default}]",
+            "adminPort: 64117\nrewrite: [{variable: A, scope: x/.default}]",
             "p.yaml:5:16: profiles.default.adminPort: is the first listener's port (`port`) too; choose another",
         ),
     ] {
