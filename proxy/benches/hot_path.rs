@@ -152,6 +152,7 @@ fn request_params(routes: usize) -> RequestParams {
         host: None,
         path_prefix: format!("/v1/tenants/{i}"),
         methods: None,
+        upstream_variable: None,
         upstream: UpstreamParams {
             tls: false,
             host: format!("tenant-{i}.localhost"),

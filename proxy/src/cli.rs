@@ -5,7 +5,7 @@ mod injector;
 
 use crate::{
     app,
-    config::{self, Document, Overrides, Source, env::Snapshot},
+    config::{self, Document, Overrides, Source},
     doctor,
 };
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
@@ -143,15 +143,15 @@ pub fn main() -> ExitCode {
         reason = "the one place that reads the process's environment; everything else is handed a closure"
     )]
     let env = |name: &str| std::env::var(name).ok();
-    run(std::env::args_os(), &env)
+    run(std::env::args_os(), env)
 }
 
-/// Runs the sidecar until it is told to stop. `args` begins with the program's name; `env` gives an environment variable's value and is
-/// asked only before anything is started.
-pub fn run(
-    args: impl IntoIterator<Item = OsString>,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> ExitCode {
+/// Gives an environment variable's value: always the same one, for a process's environment does not change.
+pub type Env = fn(&str) -> Option<String>;
+
+/// Runs the sidecar until it is told to stop. `args` begins with the program's name; `env` is asked at the start and for each reload, where a changed
+/// file may name a variable that was not looked at before.
+pub fn run(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
     let parsed = command()
         .try_get_matches_from(args)
         .and_then(|m| Arguments::from_arg_matches(&m));
@@ -180,15 +180,14 @@ pub fn run(
         }) => examine(settings, output, sidecar, request, env),
         Some(Command::Inject(inject)) => inject.run(),
         Some(Command::Uninject(uninject)) => uninject.run(),
-        Some(Command::Webhook(webhook)) => webhook.run(env),
+        Some(Command::Webhook(webhook)) => webhook.run(&env),
     }
 }
 
 /// The sidecar itself, or no more than a look at its configuration.
-fn serve(settings: Settings, check: bool, env: &dyn Fn(&str) -> Option<String>) -> ExitCode {
+fn serve(settings: Settings, check: bool, env: Env) -> ExitCode {
     let source = settings.into_source();
-    let snapshot = Snapshot::take(env);
-    let load = move || config::load(&source, &|name| snapshot.get(name));
+    let load = move || config::load(&source, &env);
     let config = match load() {
         Ok(config) => config,
         Err(errors) => {
@@ -218,7 +217,7 @@ fn examine(
     output: Output,
     admin: Option<String>,
     requests: Vec<doctor::Asked>,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: Env,
 ) -> ExitCode {
     let options = doctor::Options {
         admin,
@@ -227,7 +226,7 @@ fn examine(
         pod: env("KUBERNETES_SERVICE_HOST").and_then(|_| env("HOSTNAME")),
         program: version().trim_end().to_owned(),
     };
-    let config = match config::load(&settings.into_source(), env) {
+    let config = match config::load(&settings.into_source(), &env) {
         Ok(config) => config,
         Err(errors) => {
             let text = errors.to_string();

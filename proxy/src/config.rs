@@ -18,6 +18,7 @@ mod request;
 mod token;
 mod tree;
 mod units;
+mod upstream;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ use crate::{
     token::{params::TokenParams, verify::params::VerifyParams},
 };
 use error::{Place, Problems};
-use fields::{Context, Fields};
+use fields::{Context, Fields, Surroundings};
 use sidecar_runtime::{
     listener::ListenAddr,
     telemetry::{self, LogFormat},
@@ -127,6 +128,14 @@ pub struct Overrides {
 /// # Errors
 /// Everything that is wrong with it, each with its place and what to do.
 pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
+    load_in(source, env, Surroundings::Process)
+}
+
+fn load_in(
+    source: &Source,
+    env: &dyn Fn(&str) -> Option<String>,
+    surroundings: Surroundings,
+) -> Result<Config, ConfigErrors> {
     let variable = |name: &str| env(name).filter(|v| !v.is_empty());
     let (file, text) = (variable(env::CONFIG), variable(env::CONFIG_TEXT));
     let document = match (&source.document, &file, text) {
@@ -157,6 +166,7 @@ pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Con
     let context = Context {
         problems: &problems,
         env,
+        surroundings,
     };
     let config = read(document, &problems).and_then(|tree| {
         let tree = overlay::apply(tree, &source.overrides, &context)?;

@@ -93,6 +93,39 @@ fn the_configuration_may_be_named_by_the_environment() {
 }
 
 #[test]
+fn a_variable_that_the_configuration_names_is_looked_at_by_both_checks() {
+    let text = "credentials: {a: {entraClientAssertion: {scope: x/.default}}}\nroutes: [{name: r, upstream: {env: TOKEN_SIDECAR_UPSTREAM_A}, credential: a}]";
+    let with = |args: &[&str], value: Option<&str>| {
+        let value = value.map(|v| ("TOKEN_SIDECAR_UPSTREAM_A", v));
+        let own: Vec<_> = value
+            .into_iter()
+            .chain([("TOKEN_SIDECAR_CONFIG_TEXT", text)])
+            .collect();
+        said(&run(args, &[AKS, &own].concat()))
+    };
+    let ok = with(&["--check"], Some("https://u.example\n"));
+    assert_eq!(ok, (Some(0), "ok\n".to_owned(), String::new()));
+    for args in [["--check"], ["check"]] {
+        for (value, what) in [
+            (None, "TOKEN_SIDECAR_UPSTREAM_A is not set; "),
+            (
+                Some("https://u.example\"}"),
+                "the value of TOKEN_SIDECAR_UPSTREAM_A: not a URL; ",
+            ),
+        ] {
+            let (code, out, err) = with(&args, value);
+            assert_eq!((code, out.as_str()), (Some(64), ""), "{args:?}");
+            let place = "TOKEN_SIDECAR_CONFIG_TEXT:2:36: routes[0].upstream.env: ";
+            assert!(
+                err.starts_with(&format!("{place}{what}")),
+                "{args:?}: {err}"
+            );
+            assert!(!err.contains("u.example"), "{args:?}: {err}");
+        }
+    }
+}
+
+#[test]
 fn a_bad_argument_exits_64() {
     let (code, out, err) = said(&run(&["--confg", "x"], AKS));
     assert_eq!((code, out.as_str()), (Some(64), ""));

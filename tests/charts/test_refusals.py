@@ -176,6 +176,7 @@ class Meaning(unittest.TestCase):
         ("sidecar.mounts", [{"name": "a", "path": "/etc/../etc/a", "secret": "a"}], "plain path"),
         ("sidecar.env", [{"name": "AZURE_CLIENT_ID", "value": "x"}], "azure.*"),
         ("sidecar.env", [{"name": "TOKEN_SIDECAR_CONFIG", "value": "x"}], "sidecar.config"),
+        ("sidecar.env", [{"name": "TOKEN_SIDECAR_UPSTREAM", "value": "x"}], "sidecar.config"),
         ("sidecar.env", [{"name": "https_proxy", "value": "x"}], "sidecar.httpsProxy"),
         ("sidecar.env", [{"name": "A"}, {"name": "A"}], "two entries"),
         # What the API server would refuse, or lose.

@@ -110,6 +110,21 @@ class Configuration(unittest.TestCase):
         config = yaml.safe_load(config_of(objects))
         self.assertEqual(config["credentials"]["backend"]["inject"]["prefix"], "$Bearer$(HOME) ")
 
+    def test_a_route_takes_its_upstream_from_a_config_map(self):
+        name = "TOKEN_SIDECAR_UPSTREAM_BACKEND"
+        reference = {"name": name, "valueFrom": {"configMapKeyRef": {"name": "backend", "key": "url"}}}
+        routes = [{"name": "backend", "upstream": {"env": name}, "credential": "backend"}]
+        objects = render(SERVER, {**GOOD, "sidecar": {"env": [reference], "config": {"routes": routes}}})
+        sidecar = next(c for c in containers(one(objects, "Deployment")["spec"]["template"]) if c["name"] == "token-sidecar")
+        self.assertIn(reference, sidecar["env"])
+        text = config_of(objects)
+        self.assertEqual(yaml.safe_load(text)["routes"], routes)
+        env = {"TOKEN_SIDECAR_CONFIG_TEXT": text, "AZURE_FEDERATED_TOKEN_FILE": "/t", "AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c"}
+        checked = lambda url: subprocess.run([binary("token-sidecar"), "--check"], env={**env, name: url}, capture_output=True, text=True)
+        self.assertEqual(checked("https://backend.example\n").stdout, "ok\n")
+        evil = checked('https://backend.example"}')
+        self.assertIn(f"routes[0].upstream.env: the value of {name}: not a URL", evil.stderr)
+
 
 class Upgrade(unittest.TestCase):
     """What the first version of the chart rendered of its values files (first_release.json), and what is rendered now."""

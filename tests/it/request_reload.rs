@@ -1,7 +1,7 @@
 //! Configurations that change, and processes that stop, while many requests are on their way.
 
 use crate::{
-    lab::Lab,
+    lab::{Lab, assert_passes, start},
     request_lab::{config, plain_upstream, ready, route},
 };
 use harness::{
@@ -10,6 +10,7 @@ use harness::{
     ports,
     process::Sidecar,
     raw::Raw,
+    upstream::Upstream,
     wait::{LONG, until, within},
 };
 use http::{Request, Response};
@@ -372,4 +373,42 @@ async fn a_second_signal_aborts_with_its_own_code() {
             assert!(response.into_body().collect().await.is_err(), "a clean end");
         }
     }
+}
+
+/// Upstreams whose URLs are variables' values: these stay what they were at the start, for a file that names one later, too.
+#[tokio::test]
+async fn variables_that_upstreams_come_from_are_there_for_every_reload() {
+    let lab = Lab::new().await;
+    let (a, b) = (plain_upstream(&lab).await, plain_upstream(&lab).await);
+    let text = |name: &str, more: &str| {
+        let route =
+            format!("name: backend, upstream: {{ env: TOKEN_SIDECAR_UPSTREAM_{name} }}{more}");
+        config("", &[route])
+    };
+    let setup = lab
+        .aks()
+        .config(text("A", ""))
+        .env("TOKEN_SIDECAR_UPSTREAM_A", format!("{}\n", a.url()))
+        .env("TOKEN_SIDECAR_UPSTREAM_B", b.url());
+    let sidecar = start(&setup).await;
+    sidecar.ready().await.unwrap();
+    let served = async |by: &Upstream| {
+        let before = by.requests().len();
+        assert_passes(&sidecar).await;
+        assert_eq!(by.requests().len(), before + 1);
+    };
+    served(&a).await;
+    sidecar
+        .write_config(&text("A", ", replayBuffer: 1KiB"))
+        .unwrap();
+    reloads(&sidecar, "success", 2.0).await;
+    served(&a).await;
+    sidecar.write_config(&text("B", "")).unwrap();
+    reloads(&sidecar, "success", 3.0).await;
+    served(&b).await;
+    sidecar.write_config(&text("C", "")).unwrap();
+    reloads(&sidecar, "failure", 1.0).await;
+    let told = "routes[0].upstream.env: TOKEN_SIDECAR_UPSTREAM_C is not set";
+    sidecar.process.logged(told).await.unwrap();
+    served(&b).await;
 }

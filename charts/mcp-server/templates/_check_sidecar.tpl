@@ -32,7 +32,7 @@
 {{- if hasPrefix "AZURE_" .name -}}
 {{- fail (printf "sidecar.env: %s comes from AKS' webhook, and otherwise from the configuration: use azure.* and subjectToken.*" .name) -}}
 {{- end -}}
-{{- if hasPrefix "TOKEN_SIDECAR_" .name -}}
+{{- if and (hasPrefix "TOKEN_SIDECAR_" .name) (not (hasPrefix "TOKEN_SIDECAR_UPSTREAM_" .name)) -}}
 {{- fail (printf "sidecar.env: %s would come before the configuration that this chart writes; use sidecar.* (sidecar.config for what has no value of its own)" .name) -}}
 {{- end -}}
 {{- if has (upper .name) (list "HTTPS_PROXY" "NO_PROXY") -}}

@@ -2,6 +2,7 @@
 
 use super::{
     aks::Given,
+    inject::Environment,
     pod::{CONFIG_VOLUME, SIDECAR, TOKEN_VOLUME},
     profile::{Profile, RewriteCredential, SidecarConfig, TokenSource},
     rewrite::{Route, Upstream},
@@ -19,13 +20,33 @@ pub(super) const PROGRAM_DIR: &str = "/usr/local/bin";
 /// Where `admin` listens: the kubelet probes from outside of the pod, by IPv4 or IPv6.
 const ADMIN_HOST: &str = "[::]";
 
-/// Stands for a URL that only the kubelet can read, while the configuration is put together and checked.
-fn unread(port: u16) -> String {
-    format!("https://read-by-the-kubelet-{port}.invalid")
+/// The variable that holds the URL of a listener's upstream. The configuration names it and never contains its value, which whoever may edit the ConfigMap
+/// or Secret behind it decides: a URL is all that they can say.
+fn upstream_variable(port: u16) -> String {
+    format!("TOKEN_SIDECAR_UPSTREAM_{port}")
 }
 
-/// The variables that the sidecar's configuration may count on.
-pub(super) fn variables(profile: &Profile) -> Vec<(&'static str, String)> {
+/// What the sidecar's configuration may count on. A URL that only the kubelet can read is stood in for by another.
+pub(super) fn environment(profile: &Profile, routes: &[Route]) -> Environment {
+    let own = variables(profile).into_iter();
+    let unread = routes
+        .iter()
+        .filter(|route| matches!(route.upstream, Upstream::From(_)))
+        .map(|route| {
+            let url = "https://read-by-the-kubelet.invalid".to_owned();
+            (upstream_variable(route.port), url)
+        });
+    Environment {
+        variables: own
+            .map(|(name, value)| (name.to_owned(), value))
+            .chain(unread)
+            .collect(),
+        projected: matches!(profile.token, TokenSource::Projected { .. }),
+    }
+}
+
+/// The variables by which the sidecar knows its token and identity.
+fn variables(profile: &Profile) -> Vec<(&'static str, String)> {
     match &profile.token {
         // Its webhook sets them, to values that are not known here.
         TokenSource::Aks => vec![
@@ -82,8 +103,9 @@ pub(super) fn configuration(profile: &Profile, routes: &[Route]) -> Option<Value
             },
         };
         let upstream = match &route.upstream {
-            Upstream::Url(url) => url.clone(),
-            Upstream::From(_) | Upstream::ConfigMap => unread(route.port),
+            Upstream::Url(url) => json!(url),
+            Upstream::From(_) => json!({ "env": upstream_variable(route.port) }),
+            Upstream::ConfigMap => continue,
         };
         let mut entry =
             json!({ "name": route.name, "upstream": upstream, "credential": credential });
@@ -193,16 +215,15 @@ pub(super) fn sidecar(
         }
         (None, Some(configuration), _) => {
             args.clear();
-            let mut text = configuration.to_string().replace('$', "$$");
             for route in routes {
                 if let Upstream::From(from) = &route.upstream {
-                    // The kubelet puts a variable's value in the place of `$(NAME)` in the ones after it.
-                    let name = format!("TOKEN_SIDECAR_UPSTREAM_{}", route.port);
-                    text = text.replace(&unread(route.port), &format!("$({name})"));
-                    env.push(json!({ "name": name, "valueFrom": from }));
+                    env.push(json!({ "name": upstream_variable(route.port), "valueFrom": from }));
                 }
             }
-            env.push(json!({ "name": "TOKEN_SIDECAR_CONFIG_TEXT", "value": text }));
+            env.push(variable(
+                "TOKEN_SIDECAR_CONFIG_TEXT",
+                &configuration.to_string(),
+            ));
         }
         (None, None, SidecarConfig::ConfigMap { key, .. }) => {
             env.push(variable(

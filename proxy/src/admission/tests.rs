@@ -1,7 +1,7 @@
 //! What injection does to pods, what it refuses in which words, and that it can be taken back.
 
 use super::{
-    inject::{Injection, Outcome, Request, inject},
+    inject::{Environment, Injection, Outcome, Request, inject},
     profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
     remove::remove,
 };
@@ -13,6 +13,7 @@ mod hindrances;
 mod identity;
 mod mesh;
 mod refusals;
+mod unread;
 mod windows;
 
 use aks::aks;
@@ -263,73 +264,6 @@ fn different_upstreams_get_listeners_of_their_own() {
     let b = &after["spec"]["containers"][1];
     assert_eq!(env(b, "BACKEND_API_URL")["value"], "http://127.0.0.1:8081");
     assert_eq!(env(b, "OTHER")["value"], "http://127.0.0.1:8082/");
-}
-
-#[test]
-fn a_value_that_only_the_kubelet_knows_moves_to_the_sidecar() {
-    let mut pod = pod();
-    let from = json!({"configMapKeyRef": {"name": "settings", "key": "url"}});
-    pod["spec"]["containers"][0]["env"][1] = json!({"name": "BACKEND_API_URL", "valueFrom": from});
-    let after = injected(&pod, profile());
-    assert_eq!(
-        env(
-            &after["spec"]["initContainers"][0],
-            "TOKEN_SIDECAR_UPSTREAM"
-        ),
-        &json!({"name": "TOKEN_SIDECAR_UPSTREAM", "valueFrom": from})
-    );
-    assert_eq!(
-        env(&after["spec"]["containers"][0], "BACKEND_API_URL"),
-        &json!({"name": "BACKEND_API_URL", "value": "http://127.0.0.1:8080"})
-    );
-}
-
-#[test]
-fn so_does_one_of_several() {
-    let mut pod = pod();
-    let from = json!({"configMapKeyRef": {"name": "settings", "key": "url"}});
-    pod["spec"]["containers"][0]["env"] = json!([
-        {"name": "A", "value": "https://a.example/$$x"},
-        {"name": "BACKEND_API_URL", "valueFrom": from},
-    ]);
-    let profile = Profile {
-        rewrite: vec![
-            Rewrite {
-                upstream: Some("https://a.example/$x".into()),
-                ..rewrite("A")
-            },
-            rewrite("BACKEND_API_URL"),
-        ],
-        ..profile()
-    };
-    let after = injected(&pod, profile);
-    let sidecar = &after["spec"]["initContainers"][0];
-    let reference = &env(sidecar, "TOKEN_SIDECAR_UPSTREAM_8081")["valueFrom"];
-    assert_eq!(reference, &from);
-    // The kubelet expands what comes before: the reference must, and a dollar in it is a dollar.
-    let names: Vec<&Value> = sidecar["env"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|e| &e["name"])
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "TOKEN_SIDECAR_UPSTREAM_8081",
-            "TOKEN_SIDECAR_CONFIG_TEXT",
-            "TOKEN_SIDECAR_LOG_LEVEL"
-        ]
-    );
-    let text = env(sidecar, "TOKEN_SIDECAR_CONFIG_TEXT")["value"]
-        .as_str()
-        .unwrap();
-    let config: Value = serde_json::from_str(text).unwrap();
-    assert_eq!(config["routes"][0]["upstream"], "https://a.example/$$x");
-    assert_eq!(
-        config["routes"][1]["upstream"],
-        "$(TOKEN_SIDECAR_UPSTREAM_8081)"
-    );
 }
 
 #[test]

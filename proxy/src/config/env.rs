@@ -1,5 +1,5 @@
 //! The environment variables that are looked at, each with what it is for. Nothing else of the environment is read, and it is read through a
-//! closure that is passed in.
+//! function that is passed in.
 
 /// A variable and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub const CONFIG: &str = "TOKEN_SIDECAR_CONFIG";
 pub const CONFIG_TEXT: &str = "TOKEN_SIDECAR_CONFIG_TEXT";
 /// Without a file: where requests go.
 pub const UPSTREAM: &str = "TOKEN_SIDECAR_UPSTREAM";
+/// With a file: what the names of variables begin with that it may take an upstream's URL from.
+pub const UPSTREAM_PREFIX: &str = "TOKEN_SIDECAR_UPSTREAM_";
 /// Without a file: the scope to ask for.
 pub const SCOPE: &str = "TOKEN_SIDECAR_SCOPE";
 /// Log level.
@@ -87,7 +89,11 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: UPSTREAM,
-        help: "Without a file: the URL that requests go to; `--upstream` wins.",
+        help: "Without a file: the URL that requests go to, white space around it aside; `--upstream` wins.",
+    },
+    Variable {
+        name: "TOKEN_SIDECAR_UPSTREAM_…",
+        help: "An upstream's URL that the configuration takes from there: `upstream: {env: TOKEN_SIDECAR_UPSTREAM_…}`.",
     },
     Variable {
         name: SCOPE,
@@ -111,27 +117,17 @@ pub const VARIABLES: &[Variable] = &[
     },
 ];
 
-/// The values of all variables at one moment, so that a configuration can be read again later by whoever does not hold the environment.
-#[derive(Clone)]
-pub struct Snapshot(Vec<(String, String)>);
-
-impl Snapshot {
-    /// Asks `env` for each of [`VARIABLES`], and for the proxy's in lower case too.
-    pub fn take(env: &dyn Fn(&str) -> Option<String>) -> Self {
-        let proxy = [HTTPS_PROXY, NO_PROXY].map(str::to_ascii_lowercase);
-        let names = VARIABLES.iter().map(|v| v.name.to_owned()).chain(proxy);
-        Self(names.filter_map(|n| Some((n.clone(), env(&n)?))).collect())
-    }
-
-    /// A variable's value at that moment; `None` for every variable that is not in the table.
-    pub fn get(&self, name: &str) -> Option<String> {
-        let found = self.0.iter().find(|(n, _)| n == name);
-        found.map(|(_, value)| value.clone())
-    }
-}
-
 /// How the variables of an identity binding come about.
 pub(super) const BINDING_MEND: &str = "AKS sets them when the pod (template) has the annotation `azure.workload.identity/use-identity-binding: \"true\"`";
+
+/// The key of a profile's `token.projected` that a variable comes from.
+pub(super) fn profile_key(name: &str) -> &'static str {
+    match name {
+        CLIENT_ID => "clientId",
+        TENANT_ID => "tenantId",
+        _ => "authorityHost",
+    }
+}
 
 /// What to do when AKS has not set a variable.
 pub(super) fn aks_mend(name: &str) -> &'static str {

@@ -12,6 +12,16 @@ use sidecar_runtime::suggest;
 pub(super) struct Context<'a> {
     pub(super) problems: &'a Problems,
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) surroundings: Surroundings,
+}
+
+/// Whose variables stand in for what a configuration leaves out: that decides what mends one that is not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surroundings {
+    /// The sidecar's own, in whatever way it was started.
+    Process,
+    /// Those that injection will give it. `projected`: by a profile with a token of its own, which has the ids as keys.
+    Injected { projected: bool },
 }
 
 impl Context<'_> {
@@ -179,9 +189,18 @@ impl<'a> Fields<'a> {
             }
             (None, None, variable) => {
                 let variable = variable.unwrap_or_default();
-                let mend = super::env::aks_mend(variable);
-                let message =
-                    format!("missing, and {variable} is not set; give one of them: {mend}");
+                let message = match self.context.surroundings {
+                    Surroundings::Injected { projected: true } => {
+                        let key = super::env::profile_key(variable);
+                        format!(
+                            "missing, and the profile has no `token.projected.{key}`; give one of them"
+                        )
+                    }
+                    _ => {
+                        let mend = super::env::aks_mend(variable);
+                        format!("missing, and {variable} is not set; give one of them: {mend}")
+                    }
+                };
                 self.context
                     .problems
                     .error(self.at, self.join(name), message);

@@ -119,6 +119,7 @@ pub(super) fn decode(top: &Fields<'_>, listeners: &mut Listeners<'_>) -> Option<
                 path_prefix: "/".into(),
                 methods: None,
                 upstream: upstream?,
+                upstream_variable: None,
                 credential: NAME.into(),
                 without_caller: None,
                 strip_request_headers: strip_request_headers?,

@@ -131,7 +131,7 @@ fn given(option: &Option<String>, name: &'static str) -> Option<Node> {
     })
 }
 
-/// The option, else the variable.
+/// The option, else the variable. White space around a variable's value does not count: a Secret's often ends in a line feed.
 fn either(
     option: &Option<String>,
     name: &'static str,
@@ -139,8 +139,8 @@ fn either(
     context: &Context<'_>,
 ) -> Option<Node> {
     given(option, name).or_else(|| {
-        let text = context.variable(variable)?;
-        Some(Node {
+        let text = (context.env)(variable)?.trim().to_owned();
+        (!text.is_empty()).then_some(Node {
             at: Place::Given(variable),
             value: Value::Scalar(text),
         })

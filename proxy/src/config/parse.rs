@@ -246,11 +246,21 @@ fn http_url(text: &str) -> Parsed<Url> {
     if !schemed {
         return Err("not a URL; begin with https://".into());
     }
-    if !text.chars().all(|c| c.is_ascii_graphic() && c != '\\') {
-        return Err("not a URL; it has spaces, backslashes or characters that are not ASCII: percent-encode or remove them".into());
+    // RFC 3986 has none of these; they are what a value is made of that was to end a string or a placeholder that was not filled in.
+    let stray = ['"', '<', '>', '\\', '^', '`', '{', '|', '}'];
+    if !text
+        .chars()
+        .all(|c| c.is_ascii_graphic() && !stray.contains(&c))
+    {
+        return Err("not a URL; it has spaces, quotes, braces, backslashes or other characters that no URL has: percent-encode or remove them".into());
     }
     let url = Url::parse(text)
         .map_err(|e| format!("not a URL ({e}); write one such as https://example.com"))?;
+    if let Some(Host::Domain(domain)) = url.host()
+        && !domain.chars().all(label_like)
+    {
+        return Err("names what is no host, such as a variable that nobody filled in; write one such as https://example.com".into());
+    }
     // An empty user name leaves nothing behind in `url`; an `@` further on is part of the path.
     let authority = text.splitn(3, '/').nth(2).unwrap_or_default();
     let end = authority.find(['/', '?', '#']).unwrap_or(authority.len());
@@ -343,6 +353,11 @@ pub(super) fn upstream(text: &str) -> Parsed<Upstream> {
     })
 }
 
+/// What host names are made of.
+fn label_like(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')
+}
+
 /// A host without port, lower case; IPv6 in brackets or not.
 pub(super) fn host(text: &str) -> Parsed<String> {
     let bare = text
@@ -357,7 +372,6 @@ pub(super) fn host(text: &str) -> Parsed<String> {
     }
     let wrong =
         || "not a host; write a name such as example.com, without scheme, port or path".to_owned();
-    let label_like = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     if !text.chars().all(label_like) {
         return Err(wrong());
     }

@@ -8,15 +8,16 @@ pub use options::{WebhookOptions, WebhookSettings};
 use super::{
     Config, ConfigErrors, Document, Source,
     error::Problems,
-    fields::{Context, Fields, shown},
+    fields::{Context, Fields, Surroundings, shown},
     keys::Presence,
-    load, parse,
+    load_in, parse,
     profile_keys::{KEYS, ROOT},
     read,
     tree::{Entry, Node, Value},
 };
 use crate::admission::{
     ANNOTATIONS,
+    inject::Environment,
     profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
     resources::quantity,
 };
@@ -36,6 +37,7 @@ pub fn load_profiles(document: Document) -> Result<Profiles, ConfigErrors> {
     let context = Context {
         problems: &problems,
         env: &|_| None,
+        surroundings: Surroundings::Process,
     };
     let profiles = read(Some(document), &problems)
         .flatten()
@@ -44,11 +46,11 @@ pub fn load_profiles(document: Document) -> Result<Profiles, ConfigErrors> {
     profiles.ok_or_else(|| ConfigErrors::unexplained(Some(&name)))
 }
 
-/// Checks a sidecar's configuration that injection has put together, given the variables that the sidecar will have.
+/// Checks a sidecar's configuration that injection has put together, given what the sidecar will find.
 ///
 /// # Errors
 /// What is wrong, on one line.
-pub fn check(text: &str, variables: &[(&'static str, String)]) -> Result<(), String> {
+pub fn check(text: &str, environment: &Environment) -> Result<(), String> {
     let source = Source {
         document: Some(Document::Text {
             name: "the sidecar's configuration".into(),
@@ -57,12 +59,13 @@ pub fn check(text: &str, variables: &[(&'static str, String)]) -> Result<(), Str
         ..Source::default()
     };
     let env = |name: &str| {
-        variables
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, v)| v.clone())
+        let found = environment.variables.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.clone())
     };
-    match load(&source, &env) {
+    let surroundings = Surroundings::Injected {
+        projected: environment.projected,
+    };
+    match load_in(&source, &env, surroundings) {
         Ok(Config { .. }) => Ok(()),
         Err(errors) => {
             let all: Vec<String> = errors.iter().map(ToString::to_string).collect();

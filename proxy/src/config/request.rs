@@ -4,12 +4,10 @@ use super::{
     error::Place,
     fields::{Context, Fields, shown},
     inbound, parse,
+    upstream::{self, Upstream},
 };
 use crate::{
-    net::guard::is_loopback_name,
-    request::params::{
-        HttpVersions, Limits, RequestParams, RouteParams, UpstreamParams, UpstreamTimeouts,
-    },
+    request::params::{Limits, RequestParams, RouteParams, UpstreamTimeouts},
     token::{params::ChainedTokenParams, verify::params::VerifyParams},
 };
 use http::Method;
@@ -111,7 +109,7 @@ fn route(
         seen.name(fields, name);
     }
     let matched = matched(fields);
-    let upstream = upstream(fields);
+    let upstream = upstream::read(fields);
     let credential = fields
         .value("credential", |t| Ok(t.to_owned()))
         .and_then(|c| seen.credential(fields, "credential", c));
@@ -144,13 +142,15 @@ fn route(
         &path_prefix,
         methods.as_deref(),
     );
+    let Upstream { params, variable } = upstream?;
     Some(RouteParams {
         name: name?.into(),
         listen,
         host,
         path_prefix,
         methods,
-        upstream: upstream?,
+        upstream: params,
+        upstream_variable: variable,
         credential: credential?,
         without_caller: without_caller?,
         strip_request_headers: strip_request_headers?,
@@ -186,49 +186,6 @@ fn matched(route: &Fields<'_>) -> Option<Matched> {
         }
     };
     Some((host, prefix?, methods))
-}
-
-fn upstream(route: &Fields<'_>) -> Option<UpstreamParams> {
-    let url = route.value("upstream", parse::upstream);
-    let allow_insecure_http = route.value("allowInsecureHttp", parse::boolean);
-    if let (Some(url), Some(false)) = (&url, allow_insecure_http)
-        && !url.tls
-        && !is_loopback_name(&url.host)
-    {
-        route.error("upstream", "plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true`");
-    }
-    let http = route.value("http", |text| match text {
-        "auto" => Ok(HttpVersions::Auto),
-        "1" => Ok(HttpVersions::Http1),
-        "2" => Ok(HttpVersions::Http2),
-        _ => Err("not a version; write auto, 1 or 2".into()),
-    });
-    let ca_file = route.value("upstreamCaFile", parse::path);
-    let server_name = route.value("serverName", parse::host);
-    let pool = route.map("pool", "routes[].pool")?;
-    let max_connections = pool.value("maxConnections", parse::count(1 << 20));
-    let max_idle = pool.value("maxIdle", parse::count(1 << 20));
-    let idle_timeout = pool.value("idleTimeout", parse::timeout);
-    let url = url?;
-    for key in ["upstreamCaFile", "serverName"] {
-        if !url.tls && route.node(key).is_some() {
-            route.error(key, "the upstream is plain http, so there is no TLS to apply this to; use https:// or remove it");
-        }
-    }
-    Some(UpstreamParams {
-        tls: url.tls,
-        host: url.host,
-        port: url.port,
-        unix: None,
-        base_path: url.base_path,
-        http: http?,
-        ca_file,
-        server_name,
-        allow_insecure_http: allow_insecure_http?,
-        max_connections: max_connections?.get(),
-        max_idle_connections: max_idle?.get(),
-        idle_timeout: idle_timeout?,
-    })
 }
 
 /// Reads `timeouts` of a route, or of the inbound side; `pattern` is where their keys stand in the table.

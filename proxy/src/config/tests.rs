@@ -14,6 +14,7 @@ mod inbound;
 mod injection;
 mod profiles;
 mod refusals;
+mod upstream;
 
 /// What the AKS webhook injects.
 const AKS: &[(&str, &str)] = &[

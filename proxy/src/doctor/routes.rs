@@ -43,6 +43,7 @@ pub(super) async fn examine(
         let Some(found) = reached.get_mut(&place) else {
             continue;
         };
+        report.extend(named_by(&of, route));
         if place == at {
             report.extend(found.steps.drain(..));
         } else if let Some(named) = all.get(place) {
@@ -73,6 +74,19 @@ pub(super) async fn examine(
         }
     }
     unmeant(options, all, report);
+}
+
+/// Where an upstream comes from that the configuration does not say itself. The URL's path stays untold: it is the variable's owner's.
+fn named_by(of: &str, route: &RouteParams) -> Option<Step> {
+    let variable = route.upstream_variable.as_ref()?;
+    let upstream = &route.upstream;
+    let scheme = if upstream.tls { "https" } else { "http" };
+    let host = match upstream.host.contains(':') {
+        true => format!("[{}]", upstream.host),
+        false => upstream.host.clone(),
+    };
+    let said = format!("{variable} says {scheme}://{host}:{}", upstream.port);
+    Some(Step::pass(of, "upstream", said))
 }
 
 /// Requests that no route takes.

@@ -47,6 +47,8 @@ pub struct RouteParams {
     pub methods: Option<Vec<Method>>,
     /// Where the requests go.
     pub upstream: UpstreamParams,
+    /// The environment variable that named it, for people.
+    pub upstream_variable: Option<Arc<str>>,
     /// Name of the credential whose token is injected.
     pub credential: Arc<str>,
     /// The credential of requests that name no caller, when `credential` needs one.

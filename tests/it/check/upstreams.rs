@@ -204,3 +204,42 @@ async fn the_token_is_put_where_the_configuration_says() {
     examined.assert("route vault", "request", "pass", "");
     assert_eq!(judge.got.last().unwrap().path, "/v1/sys");
 }
+
+/// An upstream whose URL a variable holds: the report says which, and a value that is none is refused as the sidecar would.
+#[tokio::test]
+async fn a_variable_that_holds_the_url_is_named() {
+    let lab = Lab::new().await;
+    let setup = |value: &str| {
+        let url = format!("upstream: '{}'", lab.upstream.url());
+        let named = lab
+            .config()
+            .replace(&url, "upstream: { env: TOKEN_SIDECAR_UPSTREAM_BACKEND }");
+        assert_ne!(named, lab.config());
+        lab.aks()
+            .config(named)
+            .env("TOKEN_SIDECAR_UPSTREAM_BACKEND", value)
+    };
+    let url = lab.upstream.url();
+    let examined = examine(&setup(&format!("{url}/base/path\n"))).await;
+    examined.assert_well();
+    examined.assert_says(
+        "route backend",
+        "upstream",
+        &format!("TOKEN_SIDECAR_UPSTREAM_BACKEND says {url}"),
+    );
+    assert!(!examined.printed.contains("/base/path"));
+    let plain = examine(&lab.aks().config(lab.config())).await;
+    assert!(plain.find("route backend", "upstream").is_none());
+
+    let output = super::run(&setup("https://me:s3cr3t@backend.example"), &[]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(
+        said.contains("routes[0].upstream.env: the value of TOKEN_SIDECAR_UPSTREAM_BACKEND: carries a user name or password; remove"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("s3cr3t") && !said.contains("backend.example"),
+        "{said}"
+    );
+}

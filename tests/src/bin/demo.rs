@@ -95,7 +95,7 @@ fn run(arguments: &Arguments) -> ExitCode {
 fn sidecar() -> ExitCode {
     match environment(UPSTREAM_HOST) {
         Some(host) => sidecar_to(&host),
-        None => token_sidecar::cli::run(own_arguments("token-sidecar"), &environment),
+        None => token_sidecar::cli::run(own_arguments("token-sidecar"), environment),
     }
 }
 

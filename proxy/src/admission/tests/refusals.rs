@@ -280,10 +280,11 @@ fn everything_is_said_at_once_and_the_configuration_is_checked() {
     let mut pod = pod();
     pod["spec"]["hostNetwork"] = true.into();
     pod["spec"]["shareProcessNamespace"] = true.into();
-    let check = |text: &str, variables: &[(&'static str, String)]| {
+    let check = |text: &str, environment: &Environment| {
+        let mut variables = environment.variables.iter();
         assert!(
             text.contains("https://orders.example/api/")
-                && variables.iter().any(|(n, _)| *n == "AZURE_CLIENT_ID")
+                && variables.any(|(n, _)| n == "AZURE_CLIENT_ID")
         );
         Err("routes[0].upstream: is wrong".to_owned())
     };

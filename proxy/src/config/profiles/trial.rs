@@ -3,7 +3,7 @@
 use super::super::{
     decode,
     error::Place,
-    fields::{Context, Fields},
+    fields::{Context, Fields, Surroundings},
     tree::{Entry, Node, Value},
 };
 use crate::admission::profile::{Profile, Rewrite, RewriteCredential, SidecarConfig, TokenSource};
@@ -25,6 +25,8 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
         key_at: at,
         node,
     };
+    let own_token = matches!(params.token, TokenSource::Projected { .. });
+    ids(profile, params);
     let mut credentials = profile.named("credentials").unwrap_or_default().to_vec();
     let mut routes = profile.items("routes").unwrap_or_default().to_vec();
     let names: Vec<String> = credentials.iter().map(|e| e.key.clone()).collect();
@@ -43,9 +45,14 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
                 } else {
                     String::new()
                 };
+                let mut keys = vec![entry("scope", text(scope))];
+                if own_token {
+                    // Where the profile says them is a place that was looked at already.
+                    keys.extend(IDS.map(|(_, key, _)| entry(key, text("x".into()))));
+                }
                 let grant = Node {
                     at,
-                    value: Value::Map(vec![entry("scope", text(scope))]),
+                    value: Value::Map(keys),
                 };
                 credentials.push(entry(
                     &name,
@@ -90,6 +97,9 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
     let trial = Context {
         problems: context.problems,
         env: &env,
+        surroundings: Surroundings::Injected {
+            projected: own_token,
+        },
     };
     let tree = Node {
         at,
@@ -113,6 +123,43 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
         ]),
     };
     drop(decode(&tree, &trial));
+}
+
+/// What Entra must be told beside a scope: the variable, the profile's key of `token.projected`, and what to write there.
+const IDS: [(&str, &str, &str); 2] = [
+    (
+        "AZURE_CLIENT_ID",
+        "clientId",
+        "the client id of the app registration or managed identity",
+    ),
+    (
+        "AZURE_TENANT_ID",
+        "tenantId",
+        "the tenant's id or one of its domains",
+    ),
+];
+
+/// Reports the ids that a token of the profile's own lacks for its rewrites' scopes. With AKS' token, AKS' webhook sets them.
+fn ids(profile: &Fields<'_>, params: &Profile) {
+    let TokenSource::Projected { env, .. } = &params.token else {
+        return;
+    };
+    let scoped = |r: &Rewrite| matches!(r.credential, RewriteCredential::Scope(_));
+    let Some(first) = params.rewrite.iter().position(scoped) else {
+        return;
+    };
+    for (variable, key, what) in IDS {
+        if !env.iter().any(|(name, _)| *name == variable) {
+            let message = format!(
+                "missing; Entra wants it beside the scope of `rewrite[{first}]`: write {what}"
+            );
+            profile.context.problems.error(
+                profile.at("token"),
+                profile.join(&format!("token.projected.{key}")),
+                message,
+            );
+        }
+    }
 }
 
 /// The route that a rewritten variable would become. Its host keeps it from meeting another.

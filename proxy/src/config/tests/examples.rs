@@ -11,7 +11,11 @@ pub(super) fn sample(name: &str) -> Config {
         document: Some(Document::File(samples().join(name))),
         ..Source::default()
     };
-    load_from(source, AKS).unwrap()
+    let own = (
+        "TOKEN_SIDECAR_UPSTREAM_PUBLIC",
+        "http://public.example.com\n",
+    );
+    load_from(source, &[AKS, &[own]].concat()).unwrap()
 }
 
 #[test]

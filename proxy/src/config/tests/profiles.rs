@@ -2,7 +2,10 @@
 
 use super::super::profiles::{check, load_profiles};
 use super::*;
-use crate::admission::profile::{Profiles, RewriteCredential, SidecarConfig, TokenSource};
+use crate::admission::{
+    inject::Environment,
+    profile::{Profiles, RewriteCredential, SidecarConfig, TokenSource},
+};
 
 fn profiles(text: &str) -> Result<Profiles, String> {
     let document = Document::Text {
@@ -156,14 +159,70 @@ p.yaml:8:57: routes[0].credential: no credential is named `b`; did you mean `a`?
     with_profile("rewrite: [{variable: A, credential: mine}]").unwrap();
     with_profile("credentials: {a: {entraClientAssertion: {scope: x/.default}}}").unwrap();
     with_profile("native: true").unwrap();
-    // Without AKS nobody sets the ids.
-    let own = "profiles: {a: {image: i, token: {projected: {}}, rewrite: [{variable: A, scope: x/.default}]}}";
-    assert!(
-        profiles(own)
-            .unwrap_err()
-            .contains("AZURE_CLIENT_ID is not set")
+}
+
+/// Without AKS nobody but the profile says the ids, and the mend is there.
+#[test]
+fn a_token_of_the_profiles_own_comes_with_its_ids() {
+    let own = "profiles:\n  a:\n    image: i\n    token: {projected: {}}\n    rewrite: [{variable: A, credential: b}, {variable: B, scope: x/.default}]\n";
+    assert_eq!(
+        profiles(own).unwrap_err(),
+        "\
+p.yaml:4:12: profiles.a.token.projected.clientId: missing; Entra wants it beside the scope of `rewrite[1]`: write the client id of the app registration or managed identity
+p.yaml:4:12: profiles.a.token.projected.tenantId: missing; Entra wants it beside the scope of `rewrite[1]`: write the tenant's id or one of its domains"
     );
     profiles(&own.replace("projected: {}", "projected: {clientId: c, tenantId: t}")).unwrap();
+    // A credential can have its own.
+    let credential = "profiles:\n  a:\n    image: i\n    token: {projected: {tenantId: t}}\n    credentials:\n      b: {entraClientAssertion: {scope: x/.default}}\n";
+    assert_eq!(
+        profiles(credential).unwrap_err(),
+        "p.yaml:6:33: credentials.b.entraClientAssertion.clientId: missing, and the profile has no `token.projected.clientId`; give one of them"
+    );
+    profiles(&credential.replace("scope:", "clientId: c, scope:")).unwrap();
+}
+
+fn check_with(text: &str, variables: &[(&str, &str)], projected: bool) -> Result<(), String> {
+    let variables = variables.iter();
+    let environment = Environment {
+        variables: variables
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect(),
+        projected,
+    };
+    check(text, &environment)
+}
+
+/// So it is when a pod's annotations bring the credential; with AKS' token the mend is AKS' webhook's.
+#[test]
+fn a_pods_own_credential_is_told_the_profiles_mend() {
+    let text = r#"{"credentials":{"a":{"entraAgentIdentity":{"scope":"x/.default","agentIdentityClientId":"i","tenantId":"t"}}},"routes":[{"name":"r","upstream":"https://u.example","credential":"a"}]}"#;
+    let said = |projected| {
+        check_with(text, &[("AZURE_FEDERATED_TOKEN_FILE", "/t")], projected).unwrap_err()
+    };
+    assert_eq!(
+        said(true),
+        "the sidecar's configuration:1:43: credentials.a.entraAgentIdentity.blueprintClientId: missing, and the profile has no `token.projected.clientId`; give one of them"
+    );
+    let aks = "AZURE_CLIENT_ID is not set; give one of them: the AKS workload identity webhook";
+    assert!(said(false).contains(aks), "{}", said(false));
+}
+
+/// What the kubelet reads is there for the routes that injection makes, and nothing else is.
+#[test]
+fn an_injected_sidecar_has_the_variables_of_its_rewrites_alone() {
+    let mend = "an injected sidecar has no variable TOKEN_SIDECAR_UPSTREAM_X; write the URL here, or name the workload's variable in `rewrite` of the profile";
+    assert_eq!(
+        with_profile("credentials: {a: {entraClientAssertion: {scope: x/.default}}}\nroutes: [{name: r, upstream: {env: TOKEN_SIDECAR_UPSTREAM_X}, credential: a}]").unwrap_err(),
+        format!("p.yaml:6:40: routes[0].upstream.env: {mend}")
+    );
+    let text = r#"{"credentials":{"a":{"entraClientAssertion":{"scope":"x/.default"}}},"routes":[{"name":"r","upstream":{"env":"TOKEN_SIDECAR_UPSTREAM_X"},"credential":"a"}]}"#;
+    let said = check_with(text, AKS, false).unwrap_err();
+    assert!(said.ends_with(mend), "{said}");
+    let given = [
+        AKS,
+        &[("TOKEN_SIDECAR_UPSTREAM_X", "https://stands-in.invalid")],
+    ];
+    check_with(text, &given.concat(), false).unwrap();
 }
 
 #[test]
@@ -173,16 +232,15 @@ fn a_configuration_that_was_put_together_is_checked() {
             "{{\"credentials\":{{\"a\":{{\"entraClientAssertion\":{{\"scope\":\"x/.default\"}}}}}},\"routes\":[{{\"name\":\"r\",\"upstream\":\"{upstream}\",\"credential\":\"a\"}}]}}"
         )
     };
-    let aks: Vec<(&'static str, String)> = AKS.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
-    assert_eq!(check(&config("https://u.example"), &aks), Ok(()));
-    let e = check(&config("ftp://u.example"), &aks).unwrap_err();
+    assert_eq!(check_with(&config("https://u.example"), AKS, false), Ok(()));
+    let e = check_with(&config("ftp://u.example"), AKS, false).unwrap_err();
     assert!(
         e.starts_with("the sidecar's configuration:1:")
             && e.ends_with("routes[0].upstream: not a URL; begin with https://"),
         "{e}"
     );
     assert!(
-        check(&config("https://u.example"), &[])
+        check_with(&config("https://u.example"), &[], false)
             .unwrap_err()
             .contains("AZURE_TENANT_ID is not set")
     );

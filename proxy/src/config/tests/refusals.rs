@@ -300,6 +300,7 @@ fn every_key_of_the_table_is_read() {
         let context = Context {
             problems: &problems,
             env: &|_| None,
+            surroundings: Surroundings::Process,
         };
         decode(&wrong_at(key.path), &context);
         let path = key.path.replace("*", "any").replace("[]", "[0]");
@@ -378,7 +379,11 @@ proptest! {
         let mut tree = wrong_at(key.path);
         replace_leaf(&mut tree, &value);
         let problems = Problems::new(None);
-        let context = Context { problems: &problems, env: &|name| AKS.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).into()) };
+        let context = Context {
+            problems: &problems,
+            env: &|name| AKS.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).into()),
+            surroundings: Surroundings::Process,
+        };
         let config = decode(&tree, &context);
         // Nothing is refused without a reason.
         prop_assert!(config.is_some() || problems.finish().is_err());

@@ -111,7 +111,7 @@ fn credentials() {
         ),
         (
             "authorityHost: 'https://login .example'",
-            "authorityHost: not a URL; it has spaces, backslashes or characters that are not ASCII: percent-encode or remove them",
+            "authorityHost: not a URL; it has spaces, quotes, braces, backslashes or other characters that no URL has: percent-encode or remove them",
         ),
     ] {
         let column = 7 + line.find(' ').unwrap() + 1;

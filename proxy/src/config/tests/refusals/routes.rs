@@ -121,8 +121,12 @@ fn routes() {
             "carries a user name or password; remove what stands before the `@`",
         ),
         (
+            "https://$(BACKEND_HOST)/v1",
+            "names what is no host, such as a variable that nobody filled in; write one such as https://example.com",
+        ),
+        (
             "'https://u.example\\@v.example'",
-            "not a URL; it has spaces, backslashes or characters that are not ASCII: percent-encode or remove them",
+            "not a URL; it has spaces, quotes, braces, backslashes or other characters that no URL has: percent-encode or remove them",
         ),
         (
             "http://u.example",
