@@ -2,20 +2,44 @@
 //! here.
 
 mod callers;
+mod clients;
 mod credentials;
 mod entra;
+mod injected;
 mod secrets;
 mod shape;
 mod upstreams;
 mod way;
 
-use crate::lab::program;
+use crate::lab::{Lab, program};
 use harness::{process::SidecarSetup, temp::TempDir};
 use serde_json::Value;
 use std::{fs, process::Output};
 use tokio::process::Command;
 
 const CREDENTIAL: &str = "credential default";
+/// Of a configuration whose one credential has this name.
+const BACKEND: &str = "credential backend";
+
+fn dir() -> TempDir {
+    TempDir::new("token-sidecar-check").unwrap()
+}
+
+/// A configuration with one route for each credential.
+fn config(lab: &Lab, more: &str, credentials: &[(&str, &str)]) -> SidecarSetup {
+    let credential = |(name, inside): &(&str, &str)| format!("  {name}: {{ {inside} }}\n");
+    let route = |(name, _): &(&str, &str)| {
+        format!(
+            "  - {{ name: {name}, match: {{ pathPrefix: /{name} }}, upstream: '{}', credential: {name} }}\n",
+            lab.upstream.url()
+        )
+    };
+    lab.aks().config(format!(
+        "listen: {{listen}}\nadmin: {{admin}}\n{more}credentials:\n{}routes:\n{}",
+        credentials.iter().map(credential).collect::<String>(),
+        credentials.iter().map(route).collect::<String>(),
+    ))
+}
 
 /// The doctor's JSON, its exit code, and everything it printed.
 struct Examined {

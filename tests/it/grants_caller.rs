@@ -60,15 +60,20 @@ async fn sidecar(lab: &Lab, workload: &Workload, dir: &TempDir) -> Sidecar {
     sidecar
 }
 
-async fn lab() -> (Lab, Workload, TempDir) {
-    let lab = Lab::with(Options {
+/// A lab whose second authorization server knows the client `at-as` by its secret.
+pub(crate) async fn two_servers() -> Lab {
+    Lab::with(Options {
         resource_client: StsClient::Post {
             id: "at-as".into(),
             secret: "s3cr3t".into(),
         },
         ..Options::default()
     })
-    .await;
+    .await
+}
+
+async fn lab() -> (Lab, Workload, TempDir) {
+    let lab = two_servers().await;
     let dir = TempDir::new("token-sidecar-grants").unwrap();
     (lab, Workload::start().await.unwrap(), dir)
 }

@@ -40,7 +40,8 @@ pub(crate) fn revoke(lab: &Lab) {
     lab.authority.access_tokens().revoke(&issued.token);
 }
 
-fn key_client(key: &ClientKey, algorithm: Algorithm, key_id: Option<&str>) -> KeyClient {
+/// The client `me`, which signs with this key.
+pub(crate) fn key_client(key: &ClientKey, algorithm: Algorithm, key_id: Option<&str>) -> KeyClient {
     KeyClient {
         id: "me".into(),
         keys: key.jwks(),

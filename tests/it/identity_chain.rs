@@ -14,12 +14,12 @@ use http::Request;
 use std::time::Duration;
 
 /// The application that trusts the managed identity [`CLIENT`] instead of the cluster.
-const OTHER: &str = "66666666-6666-4666-8666-666666666666";
+pub(crate) const OTHER: &str = "66666666-6666-4666-8666-666666666666";
 /// The object id that the authority's tokens for applications carry.
 const OBJECT: &str = "33333333-3333-4333-8333-333333333333";
 
 /// A lab in whose tenant a second application trusts tokens of the first.
-async fn lab() -> Lab {
+pub(crate) async fn lab() -> Lab {
     let lab = Lab::new().await;
     let issuer = lab.authority.access_tokens().issuer().to_owned();
     lab.authority.configure(|options| {

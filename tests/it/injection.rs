@@ -221,7 +221,7 @@ async fn bench(sts: Sts, upstream: Upstream, exchange: &str, inject: &str) -> Be
 }
 
 /// An upstream that takes tokens of the STS with a proof of the key that they are bound to, and the nonce that it wants at the time.
-async fn bound_upstream(sts: &Sts, verifier: &Arc<Verifier>) -> Upstream {
+pub(crate) async fn bound_upstream(sts: &Sts, verifier: &Arc<Verifier>) -> Upstream {
     let (state, verifier) = (Arc::clone(&sts.shared), Arc::clone(verifier));
     let address = Arc::new(OnceLock::<String>::new());
     let own = Arc::clone(&address);

@@ -4,20 +4,13 @@
 use crate::{
     Result,
     body::{self, Body},
-    client::{Client, Connected},
+    client::Client,
     serve::{self, Server},
 };
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{io, net::SocketAddr};
 use tokio::net::TcpListener;
 
 /// A running forwarder. Ends with its connections on drop.
@@ -65,10 +58,11 @@ async fn forward(
     let mut connection = Client::new(target).connect().await?;
     let response = connection.start(request).await?;
     Ok(response.map(|body| {
-        Kept {
-            body,
-            _connection: connection,
-        }
+        // The body keeps the connection that it comes over: whoever hangs up on us hangs up there.
+        body.map_err(move |error| {
+            let _kept = &connection;
+            io::Error::other(error)
+        })
         .boxed_unsync()
     }))
 }
@@ -77,24 +71,4 @@ fn refused(why: &str) -> Response<Body> {
     let mut response = Response::new(body::full(format!("the forwarder of the test: {why}\n")));
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     response
-}
-
-/// A body with the connection that it comes over: whoever hangs up on us hangs up there.
-struct Kept {
-    body: Incoming,
-    _connection: Connected,
-}
-
-impl HttpBody for Kept {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.body)
-            .poll_frame(cx)
-            .map_err(io::Error::other)
-    }
 }

@@ -220,7 +220,11 @@ async fn send(
 /// What the answer means.
 fn judged(of: &str, path: &str, status: StatusCode, headers: &HeaderMap, facts: &Facts) -> Step {
     let got = format!("GET {} with the token: {}", shown(path), status.as_u16());
-    let entra = facts.tenant_id.is_some();
+    // Where to look for what the token lacks: at Entra, when it is Entra's.
+    let look = |there: fn(&Facts) -> Vec<String>| match facts.tenant_id {
+        Some(_) => there(facts),
+        None => kubernetes::configuration(facts),
+    };
     match status.as_u16() {
         200..=299 => Step::pass(of, STEP, got),
         300..=399 => Step::warn(
@@ -237,10 +241,7 @@ fn judged(of: &str, path: &str, status: StatusCode, headers: &HeaderMap, facts: 
             format!("{got}: the upstream does not take the token{}", challenge(headers)),
         )
         .mend("let the credential's scope (audience, resource) be the very upstream's, and the token be put where it looks for it (`inject`)")
-        .run(match entra {
-            true => vec![entra::resource(facts)],
-            false => kubernetes::configuration(facts),
-        }),
+        .run(look(|facts| vec![entra::resource(facts)])),
         403 => Step::fail(
             of,
             STEP,
@@ -248,10 +249,7 @@ fn judged(of: &str, path: &str, status: StatusCode, headers: &HeaderMap, facts: 
             format!("{got}: the upstream takes the token, and the identity may not do this{}", challenge(headers)),
         )
         .mend("give the identity the role, app role or scope that the upstream wants")
-        .run(match entra {
-            true => entra::permissions(facts),
-            false => kubernetes::configuration(facts),
-        }),
+        .run(look(entra::permissions)),
         404 => Step::warn(of, STEP, "not_found", format!("{got}: no such path there"))
             .mend("ask for a path that the upstream has; check the path in the upstream's URL, which stands before it"),
         429 => Step::warn(of, STEP, "http_429", format!("{got}: the upstream throttles"))
