@@ -4,7 +4,7 @@
 //! to other parameters is `apply`'s, and what may run beside it before that is `staged`'s.
 
 mod apply;
-mod attempt;
+pub(crate) mod attempt;
 pub mod caller;
 pub mod dpop;
 pub mod exchange;

@@ -9,10 +9,11 @@ use super::{
     subject::{Subject, span},
 };
 use crate::token::{
+    attempt::Fresh,
     caller,
     dpop::Prover,
     exchange::{
-        self, Exchanger, IssuedToken, SubjectTokens, TokenType,
+        self, Exchanger, SubjectTokens, TokenType,
         bound::Binding,
         error::{Class, ExchangeError},
     },
@@ -20,15 +21,14 @@ use crate::token::{
     subject::SubjectToken,
 };
 use sidecar_runtime::{clock::Clock, telemetry::chain};
-use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use std::{collections::HashMap, sync::Arc};
 use zeroize::Zeroizing;
 
 /// What came of a credential.
 #[derive(Default)]
 pub(super) struct Exchanged {
     /// Its token, for those that are to use it.
-    pub(super) issued: Option<IssuedToken>,
+    pub(super) fresh: Option<Fresh>,
     /// What makes the proofs that go with it.
     pub(super) prover: Option<Arc<Prover>>,
     /// The step that is in the way of one, when it should have one.
@@ -87,14 +87,14 @@ pub(super) async fn examine(
         return (steps, exchanged);
     }
     let step = match once(credential, &*exchanger, tokens(credential, subjects)).await {
-        Ok(issued) => {
-            let step = Step::pass(&of, STEP, got(credential, &issued));
-            exchanged.issued = Some(issued);
+        Ok(fresh) => {
+            let step = Step::pass(&of, STEP, got(credential, &fresh.issued));
+            exchanged.fresh = Some(fresh);
             step
         }
         Err(error) => refused(&of, STEP, &error, credential, &facts),
     };
-    if exchanged.issued.is_none() {
+    if exchanged.fresh.is_none() {
         exchanged.failed = Some(step.name());
     }
     steps.push(step);
@@ -108,12 +108,10 @@ pub(super) fn as_subject(
     clock: &Clock,
 ) -> Subject {
     Subject {
-        token: exchanged.issued.as_ref().map(|issued| {
-            let text = Zeroizing::new((*issued.token).clone());
-            Arc::new(SubjectToken::issued(
-                text,
-                clock.unix_now() + issued.lifetime,
-            ))
+        token: exchanged.fresh.as_ref().map(|fresh| {
+            let text = Zeroizing::new((*fresh.issued.token).clone());
+            let until = clock.unix_at(fresh.usable_until());
+            Arc::new(SubjectToken::issued(text, until))
         }),
         facts: Facts {
             parent: Some(credential.name.to_string()),
@@ -169,29 +167,22 @@ pub(super) fn tokens(credential: &CredentialParams, subjects: &Subjects) -> Subj
     SubjectTokens::new(tokens.collect())
 }
 
-/// One exchange, and whether what came can be put on requests.
+/// One exchange as the sidecar makes it: within its time, and held to what it asks of a token.
 pub(super) async fn once(
     credential: &CredentialParams,
     exchanger: &dyn Exchanger,
     tokens: SubjectTokens,
-) -> Result<IssuedToken, ExchangeError> {
-    let issued = timeout(
-        credential.exchange_timeout,
-        exchanger.exchange(&tokens, None),
-    )
-    .await
-    .unwrap_or_else(|_| Err(ExchangeError::timeout()))?;
-    if credential.grant.injectable() {
-        credential.injection.value(&issued)?;
-    }
-    if issued.lifetime < Duration::from_secs(1) {
-        return Err(ExchangeError::dead_on_arrival());
-    }
-    Ok(issued)
+) -> Result<Fresh, ExchangeError> {
+    let injection = credential
+        .grant
+        .injectable()
+        .then_some(&*credential.injection);
+    let limit = credential.exchange_timeout;
+    Fresh::get(exchanger, limit, &tokens, None, injection).await
 }
 
 /// What was got, and how it is put on requests.
-fn got(credential: &CredentialParams, issued: &IssuedToken) -> String {
+fn got(credential: &CredentialParams, issued: &exchange::IssuedToken) -> String {
     let injection = &credential.injection;
     let header = format!("`{}: {}…`", injection.header, injection.prefix);
     match &credential.grant {
@@ -263,4 +254,95 @@ pub(super) fn refused(
     Step::fail(of, step, code, detail)
         .mend(mend)
         .run(commands::exchange(code, facts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Document, Source, load},
+        token::exchange::IssuedToken,
+    };
+    use async_trait::async_trait;
+    use std::time::Duration;
+    use tokio::time::sleep;
+
+    const TEXT: &str = "credentials: {a: {staticSecret: {file: /s}, exchangeTimeout: 10s}}\nroutes: [{name: r, upstream: https://u.example, credential: a}]";
+
+    /// Takes so long, for a token that lives so long from the sending.
+    struct Slow(Duration, Duration);
+
+    #[async_trait]
+    impl Exchanger for Slow {
+        fn takes_claims(&self) -> bool {
+            false
+        }
+
+        async fn exchange(
+            &self,
+            _: &SubjectTokens,
+            _: Option<&str>,
+        ) -> Result<IssuedToken, ExchangeError> {
+            sleep(self.0).await;
+            Ok(IssuedToken {
+                token: "t".to_owned().into(),
+                token_type: TokenType::Bearer,
+                lifetime: self.1,
+                refresh_in: None,
+            })
+        }
+    }
+
+    fn credential() -> CredentialParams {
+        let document = Some(Document::Text {
+            name: "c".into(),
+            text: TEXT.into(),
+        });
+        let source = Source {
+            document,
+            ..Source::default()
+        };
+        load(&source, &|_| None)
+            .unwrap()
+            .token
+            .credentials
+            .remove(0)
+    }
+
+    /// What an exchange may take and what its token must live are the sidecar's, not another set of rules.
+    #[tokio::test(start_paused = true)]
+    async fn an_exchange_is_held_to_what_the_sidecar_asks_of_it() {
+        for (takes, lives, code) in [
+            (0, 60_000, None),
+            (9_900, 60_000, None),
+            (10_100, 60_000, Some("timeout")),
+            (0, 1_000, None),
+            // A token that is left with next to nothing when it comes.
+            (600, 1_000, Some("dead_on_arrival")),
+            (9_000, 9_000, Some("dead_on_arrival")),
+            (0, 500, Some("dead_on_arrival")),
+        ] {
+            let [takes, lives] = [takes, lives].map(Duration::from_millis);
+            let slow = Slow(takes, lives);
+            let result = once(&credential(), &slow, SubjectTokens::default()).await;
+            let said = result.as_ref().err().map(ExchangeError::code);
+            assert_eq!(said, code, "{takes:?} for {lives:?}");
+        }
+    }
+
+    /// Whoever uses the token as a subject token may do so for as long as the sidecar would.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_ends_for_others_when_the_sidecar_would_drop_it() {
+        let clock = Clock::anchored(Duration::from_secs(1_000));
+        let slow = Slow(Duration::from_secs(5), Duration::from_secs(60));
+        let fresh = once(&credential(), &slow, SubjectTokens::default()).await;
+        let exchanged = Exchanged {
+            fresh: fresh.ok(),
+            ..Exchanged::default()
+        };
+        let subject = as_subject(&credential(), &exchanged, &clock);
+        // Sixty seconds from the sending, and not to the last one.
+        let until = subject.token.unwrap().claims().exp;
+        assert_eq!(until, Duration::from_secs(1_059));
+    }
 }

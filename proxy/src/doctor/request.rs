@@ -153,7 +153,7 @@ fn build(
     exchanged: &Exchanged,
     stream: &Stream,
 ) -> Result<Request<Empty<Bytes>>, String> {
-    let issued = exchanged.issued.as_ref().ok_or("there is no token")?;
+    let fresh = exchanged.fresh.as_ref().ok_or("there is no token")?;
     let setup = UpstreamSetup::new(route.upstream.clone()).map_err(|e| e.to_string())?;
     let path = format!("{}{path}", route.upstream.base_path);
     let h2 = stream.alpn_h2() || route.upstream.http == HttpVersions::Http2;
@@ -182,12 +182,11 @@ fn build(
         let url = format!("{}://{}{path}", setup.scheme(), setup.authority());
         let url = Url::parse(&url).map_err(|e| e.to_string())?;
         let proof = prover
-            .proof(&Method::GET, &url, Some(&issued.token))
+            .proof(&Method::GET, &url, Some(&fresh.issued.token))
             .ok_or("no proof (DPoP) can be made")?;
         headers.insert(DPOP, proof);
     }
-    let value = injection.value(issued).map_err(|e| e.to_string())?;
-    headers.insert(&injection.header, value);
+    headers.insert(&injection.header, fresh.header.clone());
     Ok(request)
 }
 

@@ -1,5 +1,5 @@
 //! One exchange as all who ask for tokens make it: in bounded time, for a token that lives long enough to be worth having, ready for a slot. When it is
-//! made, with which subject tokens, and what becomes of a failure is theirs: `renew` for the pod's own, `caller::flight` for callers'.
+//! made, with which subject tokens, and what becomes of a failure is theirs: `renew` for the pod's own, `caller::flight` for callers', the doctor for a look.
 
 use super::{
     exchange::{Exchanger, IssuedToken, SubjectTokens, error::ExchangeError},
@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout};
 const SKEW: Duration = Duration::from_secs(1);
 
 /// A token that can be stored.
-pub(super) struct Fresh {
-    pub(super) issued: IssuedToken,
+pub(crate) struct Fresh {
+    pub(crate) issued: IssuedToken,
     /// What carries it on requests; empty for one that never is on any.
-    pub(super) header: HeaderValue,
+    pub(crate) header: HeaderValue,
     /// Where its life begins: the authority cannot have issued it earlier.
     pub(super) sent_at: Instant,
 }
@@ -27,7 +27,7 @@ impl Fresh {
     ///
     /// # Errors
     /// The exchange's own, that it took too long, or that the token could be used for no time worth mentioning, or not be put on a request.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         exchanger: &dyn Exchanger,
         limit: Duration,
         tokens: &SubjectTokens,
@@ -57,7 +57,7 @@ impl Fresh {
     }
 
     /// Until when the token is used.
-    pub(super) fn usable_until(&self) -> Instant {
+    pub(crate) fn usable_until(&self) -> Instant {
         let usable = self.issued.lifetime - SKEW.min(self.issued.lifetime / 10);
         self.after(usable)
     }
