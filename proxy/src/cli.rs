@@ -31,7 +31,7 @@ const EXIT_CODES: &[(&str, &str)] = &[
     ),
     (
         "1",
-        "check: a step failed; what it printed says which, why, and what mends it",
+        "check, webhook --probe: a step failed; what it printed says which, why, and what mends it",
     ),
     (
         "64",

@@ -21,9 +21,11 @@ mod running;
 mod subject;
 mod trust;
 mod upstream;
+mod webhook;
 
 pub use report::{Report, Status, Step};
 pub use request::Asked;
+pub use webhook::{WebhookProbe, probe};
 
 use crate::config::Config;
 use exchange::{Exchanged, Subjects};

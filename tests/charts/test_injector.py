@@ -79,15 +79,18 @@ class Asking(unittest.TestCase):
 
     def test_its_callers_can_be_named(self):
         peers = [{"ipBlock": {"cidr": "10.0.0.0/28"}}]
+        tested = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": f"{NAME}-test", "app.kubernetes.io/instance": NAME}}}
         for values, callers, readers in [
             ({}, None, None),
-            ({"callersFrom": peers}, peers, None),
+            ({"callersFrom": peers}, [*peers, tested], None),
             ({"metricsFrom": peers}, None, peers),
         ]:
             with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
                 json.dump({"networkPolicy": values}, file)
                 file.flush()
-                policy = one(documents(template(INJECTOR, pathlib.Path(file.name))), "NetworkPolicy")
+                objects = documents(template(INJECTOR, pathlib.Path(file.name)))
+            policy = one(objects, "NetworkPolicy")
+            self.assertLessEqual(tested["podSelector"]["matchLabels"].items(), one(objects, "Pod")["metadata"]["labels"].items())
             found = {rule["ports"][0]["port"]: rule.get("from") for rule in policy["spec"]["ingress"]}
             self.assertEqual(found, {8443: callers, 9090: readers}, values)
 

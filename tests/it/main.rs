@@ -118,6 +118,8 @@ mod webhook_crowd;
 #[cfg(test)]
 mod webhook_lab;
 #[cfg(test)]
+mod webhook_probe;
+#[cfg(test)]
 mod webhook_process;
 #[cfg(test)]
 mod webhook_reviews;

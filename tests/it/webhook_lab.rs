@@ -56,6 +56,11 @@ impl Injector {
         );
         fs::write(dir.join("profiles.yaml"), profiles).unwrap();
         certify(&ca, dir.path());
+        Self::of(ca, dir, every, "injector").await
+    }
+
+    /// With the profiles and the certificate that are in a directory.
+    pub(crate) async fn of(ca: Ca, dir: TempDir, every: &str, namespace: &str) -> Self {
         let mut args: Vec<OsString> = vec![AS_SIDECAR.into(), "webhook".into()];
         for (option, file) in [
             ("--profiles", "profiles.yaml"),
@@ -67,7 +72,7 @@ impl Injector {
         for option in [
             &format!("--listen={every}"),
             &format!("--admin={every}"),
-            "--namespace=injector",
+            &format!("--namespace={namespace}"),
             "--shutdown-delay=0s",
             "--log-level=debug",
         ] {

@@ -1,6 +1,6 @@
 //! The arguments of `inject`, `uninject` and `webhook`, and what the first two read and print.
 
-use super::{EXIT_USAGE, chain, err, out};
+use super::{EXIT_SYSTEM, EXIT_UNWELL, EXIT_USAGE, chain, err, out};
 use crate::{
     admission::{
         manifest::{self, Action},
@@ -8,12 +8,14 @@ use crate::{
     },
     app::webhook::{self, WebhookParams},
     config::{self, Document, profiles},
+    doctor::{self, WebhookProbe},
 };
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use url::Url;
 
 /// A manifest is refused (`EX_DATAERR` of sysexits).
 const EXIT_REFUSED: u8 = 65;
@@ -73,6 +75,12 @@ pub(super) struct Webhook {
     /// Serve nothing: check options and profiles, and the certificate when it or its key is given; print one line that begins with `ok`, or every error, and exit
     #[arg(long)]
     check: bool,
+    /// Serve nothing: call the webhook that runs at this URL as an API server does, ask it for a pod of each of the profiles (a dry run), and say what is wrong and what mends it
+    #[arg(long, value_name = "URL", requires = "ca", conflicts_with = "check")]
+    probe: Option<Url>,
+    /// With --probe: the webhook's caBundle, PEM
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Where the API server calls, by https: IP:PORT; `[::]` is every address, IPv4 too
     #[arg(long, value_name = "ADDR", default_value = "[::]:8443")]
     listen: String,
@@ -215,6 +223,13 @@ impl Webhook {
                 return EXIT_USAGE.into();
             }
         };
+        if let (Some(url), Some(ca)) = (self.probe, self.ca) {
+            return probed(&WebhookProbe {
+                url,
+                ca,
+                profiles: loaded,
+            });
+        }
         let pair_given = self.certificate.is_some() || self.key.is_some();
         let file = |file: Option<PathBuf>, default: &str| file.unwrap_or_else(|| default.into());
         let (certificate, key) = (
@@ -254,4 +269,30 @@ fn found(profiles: &Profiles, pair: Option<(&PathBuf, &PathBuf)>) -> ExitCode {
     let names: Vec<&str> = profiles.0.keys().map(String::as_str).collect();
     out(format_args!("ok: profiles {}{until}\n", names.join(", ")));
     ExitCode::SUCCESS
+}
+
+/// What `--probe` finds.
+fn probed(asked: &WebhookProbe) -> ExitCode {
+    if asked.url.scheme() != "https" {
+        err(
+            "--probe: an API server calls by https only; write https://SERVICE.NAMESPACE.svc/mutate\n",
+        );
+        return EXIT_USAGE.into();
+    }
+    match doctor::probe(asked) {
+        Ok(report) => {
+            out(&report);
+            if report.ok() {
+                ExitCode::SUCCESS
+            } else {
+                EXIT_UNWELL.into()
+            }
+        }
+        Err(e) => {
+            err(format_args!(
+                "token-sidecar: the system refused what the probe needs to run: {e}\n"
+            ));
+            EXIT_SYSTEM.into()
+        }
+    }
 }
