@@ -6,6 +6,7 @@
 mod again;
 mod aks;
 mod bounds;
+pub mod check;
 mod container;
 mod hindrances;
 pub mod inject;

@@ -2,7 +2,7 @@
 
 use super::{
     aks::Given,
-    inject::Environment,
+    check::Environment,
     pod::{CONFIG_VOLUME, SIDECAR, TOKEN_VOLUME},
     profile::{Profile, RewriteCredential, SidecarConfig, TokenSource},
     rewrite::{Route, Upstream},

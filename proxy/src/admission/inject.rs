@@ -8,6 +8,7 @@ use super::{
     again::Earlier,
     aks,
     bounds::too_large,
+    check::{self, Check},
     container,
     hindrances::hindrances,
     mesh,
@@ -24,18 +25,6 @@ use super::{
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt};
-
-/// What an injected sidecar's configuration may count on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Environment {
-    /// The sidecar's variables; for a value that is not known here something of its kind.
-    pub variables: Vec<(String, String)>,
-    /// The token is one of the profile's (`token.projected`), and so are the ids that go with it.
-    pub projected: bool,
-}
-
-/// Checks a sidecar's configuration (JSON) against what it may count on. The error is for people.
-pub type Check = dyn Fn(&str, &Environment) -> Result<(), String> + Send + Sync;
 
 /// What beside the pod decides on injection.
 pub struct Request<'a> {
@@ -251,11 +240,13 @@ fn add(
             if problems.is_empty() {
                 problems.push(nothing_to_do(name, profile));
             }
-        } else if let Err(e) = (request.check)(
+        } else if let Err(faults) = (request.check)(
             &configuration.to_string(),
             &container::environment(profile, &plan.routes),
         ) {
-            problems.push(e);
+            for fault in faults {
+                problems.push(check::told(&fault, &patch.object, profile));
+            }
         }
     }
     if !problems.is_empty() {

@@ -9,7 +9,8 @@ mod pods;
 mod style;
 
 use super::{
-    inject::{Check, Outcome, Request, inject as inject_pod},
+    check::Check,
+    inject::{Outcome, Request, inject as inject_pod},
     patch::text as text_of,
     profile::Profiles,
     remove::remove,

@@ -1,7 +1,8 @@
 //! AdmissionReview `admission.k8s.io/v1`: what is asked, and the answer. Pure; serving it is `webhook`'s business.
 
 use super::{
-    inject::{Check, Outcome, Request, inject},
+    check::Check,
+    inject::{Outcome, Request, inject},
     manifest::is_system,
     patch::{items, text},
     profile::Profiles,

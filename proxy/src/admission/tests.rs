@@ -1,7 +1,8 @@
 //! What injection does to pods, what it refuses in which words, and that it can be taken back.
 
 use super::{
-    inject::{Environment, Injection, Outcome, Request, inject},
+    check::{Environment, Fault},
+    inject::{Injection, Outcome, Request, inject},
     profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
     remove::remove,
 };
@@ -72,7 +73,7 @@ fn with(pod: &Value, profile: Profile) -> Result<Injection, Vec<String>> {
 fn with_check(
     pod: &Value,
     profile: Profile,
-    check: &super::inject::Check,
+    check: &super::check::Check,
 ) -> Result<Injection, Vec<String>> {
     let profiles = Profiles([("default".to_owned(), profile)].into());
     let request = Request {

@@ -9,7 +9,7 @@ pub use crowd::Limits;
 pub use serve::serve;
 
 use super::{
-    inject::Check,
+    check::Check,
     profile::Profiles,
     review::{Answer, answer},
 };

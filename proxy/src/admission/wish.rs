@@ -155,7 +155,13 @@ impl Wish {
 }
 
 fn parsed(text: &str) -> Result<Value, String> {
-    yaml::value(text).map_err(|e| format!("line {}, column {}: {}", e.line, e.column, e.message))
+    yaml::value(text).map_err(|e| {
+        let mend = match e.message.starts_with("not YAML: ") {
+            true => "; correct it there, or write JSON",
+            false => "",
+        };
+        format!("line {}, column {}: {}{mend}", e.line, e.column, e.message)
+    })
 }
 
 fn word(text: &str) -> Result<String, String> {
@@ -290,7 +296,7 @@ mod tests {
             "annotation token-sidecar.io/native: neither \"true\" nor \"false\"; write one of them",
             "annotation token-sidecar.io/port: not a port from 1024 to 65535; write one in digits",
             "annotation token-sidecar.io/profil is not known; did you mean `profile`?",
-            "annotation token-sidecar.io/routes: line 1, column 4: not YAML: unclosed bracket '['",
+            "annotation token-sidecar.io/routes: line 1, column 4: not YAML: unclosed bracket '['; correct it there, or write JSON",
             "annotation token-sidecar.io/zzz is not known; known here: inject, profile, credentials, routes, image, resources, log-level, native, port, admin-port",
         ];
         assert_eq!(problems, expected);

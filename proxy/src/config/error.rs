@@ -1,5 +1,6 @@
 //! What is wrong with a configuration: where, under which key, what, and what to do about it. One run reports everything.
 
+use crate::admission::check::Fault;
 use std::{cell::RefCell, fmt, sync::Arc};
 
 /// More problems than this are counted and not listed.
@@ -41,6 +42,17 @@ impl fmt::Display for ConfigError {
             write!(f, "{}: ", self.path)?;
         }
         f.write_str(&self.message)
+    }
+}
+
+impl ConfigError {
+    /// Without its place in a text that nobody has before them: the key, and what is wrong with it.
+    pub(super) fn fault(&self) -> Fault {
+        let (path, message) = match self.place {
+            Place::Given(name) => (String::new(), format!("{name}: {}", self.message)),
+            _ => (self.path.clone(), self.message.clone()),
+        };
+        Fault { path, message }
     }
 }
 

@@ -6,7 +6,7 @@ mod trial;
 pub use options::{WebhookOptions, WebhookSettings};
 
 use super::{
-    Config, ConfigErrors, Document, Source,
+    Config, ConfigError, ConfigErrors, Document, Source,
     error::Problems,
     fields::{Context, Fields, Surroundings, shown},
     keys::Presence,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::admission::{
     ANNOTATIONS,
-    inject::Environment,
+    check::{Environment, Fault},
     profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
     resources::quantity,
 };
@@ -49,8 +49,8 @@ pub fn load_profiles(document: Document) -> Result<Profiles, ConfigErrors> {
 /// Checks a sidecar's configuration that injection has put together, given what the sidecar will find.
 ///
 /// # Errors
-/// What is wrong, on one line.
-pub fn check(text: &str, environment: &Environment) -> Result<(), String> {
+/// Everything that is wrong.
+pub fn check(text: &str, environment: &Environment) -> Result<(), Vec<Fault>> {
     let source = Source {
         document: Some(Document::Text {
             name: "the sidecar's configuration".into(),
@@ -67,10 +67,7 @@ pub fn check(text: &str, environment: &Environment) -> Result<(), String> {
     };
     match load_in(&source, &env, surroundings) {
         Ok(Config { .. }) => Ok(()),
-        Err(errors) => {
-            let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            Err(all.join("; "))
-        }
+        Err(errors) => Err(errors.iter().map(ConfigError::fault).collect()),
     }
 }
 

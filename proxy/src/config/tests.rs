@@ -7,6 +7,7 @@ use crate::{
 };
 use std::{collections::HashMap, path::Path};
 
+mod annotations;
 mod examples;
 mod grants;
 mod identities;

@@ -286,14 +286,18 @@ fn everything_is_said_at_once_and_the_configuration_is_checked() {
             text.contains("https://orders.example/api/")
                 && variables.any(|(n, _)| n == "AZURE_CLIENT_ID")
         );
-        Err("routes[0].upstream: is wrong".to_owned())
+        Err(vec![Fault {
+            path: "routes[0].upstream".into(),
+            message: "is wrong".into(),
+        }])
     };
     let problems = with_check(&pod, profile(), &check)
         .map(|i| i.pod().clone())
         .unwrap_err();
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(
-        problems[0].starts_with("hostNetwork") && problems[2] == "routes[0].upstream: is wrong",
+        problems[0].starts_with("hostNetwork")
+            && problems[2] == "the sidecar's configuration: routes[0].upstream: is wrong",
         "{problems:?}"
     );
 }
