@@ -12,6 +12,7 @@ mod hindrances;
 pub mod inject;
 pub mod manifest;
 mod mesh;
+pub mod mounts;
 mod patch;
 mod paths;
 mod pod;

@@ -42,7 +42,7 @@ OWN = {
     "image": {"if": WORD, "else": {"const": "the image in one word, such as registry.example.com/token-sidecar:0.1.0"}},
     "uid": {"type": "integer", "minimum": 1000, "maximum": 4294967295},
     "workers": {"type": "integer", "minimum": 1, "maximum": 1024},
-    "token.aks": {"type": "object", "additionalProperties": {"const": "aks has no keys; write {aks: {}}"}},
+    "mounts[].path": {"if": {"type": "string", "pattern": "^/[^:]+$"}, "else": {"const": "a directory that is nobody's yet, such as /etc/orders-ca"}},
     "rewrite[].variable": {"if": {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}, "else": {"const": "a variable's name, such as BACKEND_API_URL"}},
 }
 # Every key once, each with another value than its default.
@@ -63,11 +63,12 @@ EVERY = {
         {"variable": "A", "containers": ["app"], "upstream": "https://a.example.com", "credential": "shop", "port": 8181},
         {"variable": "B", "scope": "https://b.example.com/.default", "allowInsecureHttp": True},
     ],
+    "mounts": [{"path": "/etc/orders-ca", "configMap": "orders-ca"}, {"path": "/etc/sts", "secret": "sts-client"}],
     "credentials": {"shop": {"entraClientAssertion": {"scope": "api://shop/.default"}}},
     "routes": [{"name": "c", "listen": "127.0.0.1:8199", "upstream": "https://c.example.com", "credential": "shop"}],
 }
 # What cannot stand beside what is there.
-MAP = {"token": {"aks": {}}, "configMap": {"name": "orders", "key": "sidecar.yaml"}, "rewrite": [{"variable": "A", "port": 8181}]}
+MAP = {"token": {"aks": {"identityBinding": True}}, "configMap": {"name": "orders", "key": "sidecar.yaml"}, "rewrite": [{"variable": "A", "port": 8181}]}
 
 
 def code_keys() -> dict[str, str]:
@@ -151,6 +152,11 @@ class Schema(unittest.TestCase):
             ({"resources": {"limits": {"gpu": 1}}}, "cpu, memory"),
             ({"annotations": ["a b"]}, "1 to 63"),
             ({"token": {"aks": {"x": 1}}}, "{aks: {}}"),
+            ({"token": {"aks": {"identityBinding": "yes"}}}, "boolean"),
+            ({"mounts": [{"secret": "a"}]}, "path"),
+            ({"mounts": [{"path": "etc/ca", "secret": "a"}]}, "/etc/orders-ca"),
+            ({"mounts": [{"path": "/a", "hostPath": {"path": "/"}}]}, "a ConfigMap or a Secret"),
+            ({"mounts": [{"path": "/a", "name": "x", "secret": "a"}]}, "needs no name"),
             ({"token": {"aks": None}}, "where the token comes from"),
             ({"token": {"projected": {"audience": "x"}}}, "aks: null"),
             ({"token": {"audience": "x"}}, "token.projected.audience"),

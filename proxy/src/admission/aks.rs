@@ -14,14 +14,18 @@ use std::collections::HashSet;
 pub(super) const USE: &str = "azure.workload.identity/use";
 /// The pod annotation that names containers it leaves alone, separated by `;`.
 pub(super) const SKIP: &str = "azure.workload.identity/skip-containers";
+/// The pod annotation by which its token is for an identity binding.
+pub(super) const BINDING: &str = "azure.workload.identity/use-identity-binding";
 /// The pod annotation by which it adds a proxy; whatever its value.
 pub(super) const PROXY: &str = "azure.workload.identity/inject-proxy-sidecar";
 /// That proxy's containers.
 pub(super) const PROXY_CONTAINERS: [&str; 2] = ["azwi-proxy-init", "azwi-proxy"];
 /// The audience of its tokens.
 pub(super) const AUDIENCE: &str = "api://AzureADTokenExchange";
-/// All of them: that, and the one of identity bindings.
-pub(super) const AUDIENCES: [&str; 2] = [AUDIENCE, "api://AKSIdentityBinding"];
+/// The audience of its tokens for identity bindings.
+pub(super) const BINDING_AUDIENCE: &str = "api://AKSIdentityBinding";
+/// All of them.
+pub(super) const AUDIENCES: [&str; 2] = [AUDIENCE, BINDING_AUDIENCE];
 /// What its variables begin with.
 const VARIABLES: [&str; 4] = [
     "AZURE_CLIENT_ID",

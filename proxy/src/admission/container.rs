@@ -49,20 +49,30 @@ pub(super) fn environment(profile: &Profile, routes: &[Route]) -> Environment {
 fn variables(profile: &Profile) -> Vec<(&'static str, String)> {
     match &profile.token {
         // Its webhook sets them, to values that are not known here.
-        TokenSource::Aks => vec![
-            (
-                "AZURE_CLIENT_ID",
-                "00000000-0000-0000-0000-000000000000".into(),
-            ),
-            (
-                "AZURE_TENANT_ID",
-                "00000000-0000-0000-0000-000000000000".into(),
-            ),
-            (
-                "AZURE_FEDERATED_TOKEN_FILE",
-                "/var/run/secrets/azure/wi/token/azure-identity-token".into(),
-            ),
-        ],
+        TokenSource::Aks { identity_binding } => {
+            let proxy = (
+                "AZURE_KUBERNETES_TOKEN_PROXY",
+                "https://token-proxy.invalid".into(),
+            );
+            let always = [
+                (
+                    "AZURE_CLIENT_ID",
+                    "00000000-0000-0000-0000-000000000000".into(),
+                ),
+                (
+                    "AZURE_TENANT_ID",
+                    "00000000-0000-0000-0000-000000000000".into(),
+                ),
+                (
+                    "AZURE_FEDERATED_TOKEN_FILE",
+                    "/var/run/secrets/azure/wi/token/azure-identity-token".into(),
+                ),
+            ];
+            always
+                .into_iter()
+                .chain(identity_binding.then_some(proxy))
+                .collect()
+        }
         TokenSource::Projected { env, .. } => {
             let file = (
                 "AZURE_FEDERATED_TOKEN_FILE",
@@ -180,7 +190,7 @@ pub(super) fn sidecar(
     let mut env: Vec<Value> = Vec::new();
     let mut mounts: Vec<Value> = Vec::new();
     match &profile.token {
-        TokenSource::Aks => {
+        TokenSource::Aks { .. } => {
             if let Some(given) = given {
                 env.extend(given.env.iter().cloned());
                 mounts.extend(given.mounts.iter().cloned());
@@ -235,6 +245,7 @@ pub(super) fn sidecar(
         }
         (None, None, SidecarConfig::Inline { .. }) => {}
     }
+    mounts.extend(super::mounts::mounts(profile));
     env.push(variable("TOKEN_SIDECAR_LOG_LEVEL", &profile.log_level));
     let mut container = json!({
         "name": SIDECAR,
@@ -272,7 +283,7 @@ pub(super) fn sidecar(
 }
 
 /// The volumes that the sidecar mounts, and no other container does.
-pub(super) fn volumes(profile: &Profile) -> Vec<(&'static str, Value)> {
+pub(super) fn volumes(profile: &Profile) -> Vec<(String, Value)> {
     let mut volumes = Vec::new();
     if let TokenSource::Projected {
         audience,
@@ -283,14 +294,15 @@ pub(super) fn volumes(profile: &Profile) -> Vec<(&'static str, Value)> {
         let token =
             json!({ "audience": audience, "expirationSeconds": expiration, "path": TOKEN_FILE });
         let volume = json!({ "name": TOKEN_VOLUME, "projected": { "sources": [{ "serviceAccountToken": token }] } });
-        volumes.push((TOKEN_VOLUME, volume));
+        volumes.push((TOKEN_VOLUME.to_owned(), volume));
     }
     if let SidecarConfig::ConfigMap { name, .. } = &profile.config {
         volumes.push((
-            CONFIG_VOLUME,
+            CONFIG_VOLUME.to_owned(),
             json!({ "name": CONFIG_VOLUME, "configMap": { "name": name } }),
         ));
     }
+    volumes.extend(super::mounts::volumes(profile));
     volumes
 }
 

@@ -3,7 +3,7 @@
 //! Every check goes through the pod once: a pod can be made large.
 
 use super::{
-    aks,
+    aks, mounts,
     patch::{entries, items, text},
     pod::{self, Container, SIDECAR, containers, everybody, is_ours},
     problems::Problems,
@@ -62,6 +62,8 @@ pub(super) fn hindrances(
         }
     }
     tokens(spec, pod, profile, problems);
+    mounts::refuse_shared(spec, pod, profile, problems);
+    binding(spec, profile, problems);
     aks_proxy(pod, problems);
 }
 
@@ -139,7 +141,7 @@ fn users(spec: &Value, pod: &Value, profile: &Profile, problems: &mut Problems) 
 /// Volumes of the workload with a token that would do as well as the sidecar's. AKS' own is taken out of its hands later.
 fn tokens(spec: &Value, pod: &Value, profile: &Profile, problems: &mut Problems) {
     let own = match &profile.token {
-        TokenSource::Aks => aks::AUDIENCE,
+        TokenSource::Aks { .. } => aks::AUDIENCE,
         TokenSource::Projected { audience, .. } => audience,
     };
     let as_good = |audience: &&str| {
@@ -165,6 +167,23 @@ fn tokens(spec: &Value, pod: &Value, profile: &Profile, problems: &mut Problems)
                 ));
             }
         }
+    }
+}
+
+/// AKS' webhook was here before anybody asked it for an identity binding.
+fn binding(spec: &Value, profile: &Profile, problems: &mut Problems) {
+    let wanted = TokenSource::Aks {
+        identity_binding: true,
+    };
+    let other = |v: &Value| {
+        aks::is_token_volume(v) && !aks::audiences(v).any(|a| a == aks::BINDING_AUDIENCE)
+    };
+    if profile.token == wanted && items(spec, "volumes").iter().any(other) {
+        problems.push(format!(
+            "AKS' webhook has given the pod a token that is not for the identity binding which the profile wants; set the annotation {}: \"true\" in the pod \
+             template, or have this injector called first (by the name of its webhook configuration)",
+            aks::BINDING
+        ));
     }
 }
 

@@ -272,20 +272,15 @@ fn add(
             .get(&["spec", "volumes"])
             .and_then(Value::as_array)
             .map_or(0, Vec::len);
-        let (place, value) = match earlier.volumes.get(volume) {
+        let (place, value) = match earlier.volumes.get(&volume) {
             Some((place, was)) => (*place.min(&end), settled::volume(&value, was)),
             None => (end, value),
         };
         patch.add(&["spec", "volumes", &place.to_string()], value);
-        status.volumes.push(volume.to_owned());
+        status.volumes.push(volume);
     }
     status.label(patch, INJECTED, "true");
-    leave_alone(
-        patch,
-        &mut status,
-        profile.token == TokenSource::Aks,
-        given.is_some(),
-    );
+    leave_alone(patch, &mut status, &profile.token, given.is_some());
     status.write(patch);
     if status.text().len() > MAX_TEXT {
         problems.push("what injection must remember of this pod is larger than annotations may be (256 KiB); make the variables smaller that AKS' webhook's token is mounted for");
@@ -351,7 +346,7 @@ fn put(
     let (place, sidecar) = match &earlier.sidecar {
         None => (None, fresh),
         Some((was_in, place, was)) => {
-            let aks = profile.token == TokenSource::Aks;
+            let aks = matches!(profile.token, TokenSource::Aks { .. });
             let sidecar = settled::container(&fresh, was, &patch.object, aks);
             let changed = settled::changed(&sidecar, was);
             if !changed.is_empty() {
@@ -384,9 +379,17 @@ fn last_named(env: Option<&Value>, name: &str) -> Option<usize> {
         .rposition(|e| text(e, "name") == name)
 }
 
-/// Tells AKS' webhook which containers are none of its business: with its token, all but the sidecar; with one of our own, all.
-fn leave_alone(patch: &mut Patch, status: &mut Status, aks: bool, given: bool) {
-    if aks {
+/// Tells AKS' webhook what kind of token to give, and which containers are none of its business: with its token, all but the sidecar; with one of our own, all.
+fn leave_alone(patch: &mut Patch, status: &mut Status, token: &TokenSource, given: bool) {
+    let binding = TokenSource::Aks {
+        identity_binding: true,
+    };
+    if *token == binding {
+        status.annotate(patch, aks::BINDING, "true");
+    } else {
+        status.take_annotation_back(patch, aks::BINDING);
+    }
+    if matches!(token, TokenSource::Aks { .. }) {
         status.label(patch, aks::USE, "true");
         aks::skip(patch, status, |c| c.name != SIDECAR);
     } else if given || aks::asked(&patch.object) {

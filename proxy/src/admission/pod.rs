@@ -15,9 +15,12 @@ pub(super) const TOKEN_VOLUME: &str = "token-sidecar-token";
 /// The volume of a profile's ConfigMap.
 pub(super) const CONFIG_VOLUME: &str = "token-sidecar-config";
 
+/// What the volumes of a profile's `mounts` are called; a number follows.
+pub(super) const MOUNT_VOLUME: &str = "token-sidecar-mount-";
+
 /// Whether a volume's name is one of ours.
 pub(super) fn is_ours(volume: &str) -> bool {
-    [TOKEN_VOLUME, CONFIG_VOLUME].contains(&volume)
+    [TOKEN_VOLUME, CONFIG_VOLUME].contains(&volume) || volume.starts_with(MOUNT_VOLUME)
 }
 
 /// A container and where it is.

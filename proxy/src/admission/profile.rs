@@ -37,6 +37,8 @@ pub struct Profile {
     pub rewrite: Vec<Rewrite>,
     /// What the sidecar is told beside the rewritten variables.
     pub config: SidecarConfig,
+    /// Files of ConfigMaps and Secrets of the pod's namespace, for the sidecar alone.
+    pub mounts: Vec<Mount>,
     /// Injects into pods with `hostNetwork`, too.
     pub allow_host_network: bool,
     /// The annotations that pods may use, without prefix; `None`: all.
@@ -47,7 +49,10 @@ pub struct Profile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
     /// AKS' workload identity webhook gives it to the sidecar, and to no other container.
-    Aks,
+    Aks {
+        /// By an identity binding: the cluster's token proxy is asked in Entra's place.
+        identity_binding: bool,
+    },
     /// A volume of our own, mounted into the sidecar alone.
     Projected {
         /// The token's audience.
@@ -57,6 +62,24 @@ pub enum TokenSource {
         /// `AZURE_*` variables of the sidecar: what AKS' webhook would set.
         env: Vec<(&'static str, String)>,
     },
+}
+
+/// A directory of the sidecar's, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Whose keys are its files.
+    pub source: MountSource,
+    /// Its path, as `mounts::directory` takes it.
+    pub path: String,
+}
+
+/// A ConfigMap or Secret of the pod's namespace, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// A ConfigMap.
+    ConfigMap(String),
+    /// A Secret, which nothing else in the pod may have.
+    Secret(String),
 }
 
 /// An environment variable of the workload that holds an upstream's URL. It becomes the sidecar's address; its old value becomes the upstream.

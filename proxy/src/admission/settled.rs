@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 /// Prefixes of variables that decide what the sidecar does: those that it reads, and those of the loader.
 const DECISIVE: [&str; 3] = ["TOKEN_SIDECAR_", "AZURE_", "LD_"];
 /// Where nothing may be mounted over or into.
-const OWN_PATHS: [&str; 10] = [
+pub(super) const OWN_PATHS: [&str; 10] = [
     TOKEN_DIR,
     CONFIG_DIR,
     PROGRAM_DIR,
@@ -100,7 +100,7 @@ pub(super) fn container(fresh: &Value, was: &Value, pod: &Value, aks: bool) -> V
 /// One of our volumes as it shall be.
 pub(super) fn volume(fresh: &Value, was: &Value) -> Value {
     let mut new = fresh.clone();
-    for kind in ["projected", "configMap"] {
+    for kind in ["projected", "configMap", "secret"] {
         let default = json!(0o644);
         let mode = was.get(kind).and_then(|v| v.get("defaultMode"));
         if let Some(new) = new.get_mut(kind)

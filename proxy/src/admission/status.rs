@@ -147,6 +147,16 @@ impl Status {
         );
     }
 
+    /// Takes an annotation back that was set, and forgets it.
+    pub(super) fn take_annotation_back(&mut self, patch: &mut Patch, key: &str) {
+        let path = ["metadata", "annotations", key];
+        match self.annotations.remove(key) {
+            Some(Some(was)) => patch.add(&path, was),
+            Some(None) => patch.remove(&path),
+            None => {}
+        }
+    }
+
     /// Writes itself into the pod.
     pub(super) fn write(&mut self, patch: &mut Patch) {
         self.ensure(patch, &["metadata"], "metadata", json!({}));

@@ -13,6 +13,7 @@ mod aks;
 mod hindrances;
 mod identity;
 mod mesh;
+mod mounts;
 mod refusals;
 mod unread;
 mod windows;
@@ -41,12 +42,15 @@ pub(super) fn profile() -> Profile {
         workers: 2,
         log_level: "info".into(),
         resources: Map::new(),
-        token: TokenSource::Aks,
+        token: TokenSource::Aks {
+            identity_binding: false,
+        },
         rewrite: vec![rewrite("BACKEND_API_URL")],
         config: SidecarConfig::Inline {
             credentials: Map::new(),
             routes: Vec::new(),
         },
+        mounts: Vec::new(),
         allow_host_network: false,
         annotations: None,
     }

@@ -1,5 +1,6 @@
 //! A profiles file -> the parameters of injection; and the check of a configuration that injection has put together.
 
+mod mounts;
 mod options;
 mod trial;
 
@@ -146,6 +147,7 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
     let config = config(&fields);
     let in_map = matches!(config, Some(SidecarConfig::ConfigMap { .. }));
     let rewrite = rewrites(&fields, in_map);
+    let mounts = mounts::read(&fields);
     let profile = Profile {
         image: image?,
         image_pull_policy: image_pull_policy?,
@@ -159,6 +161,7 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
         token: token?,
         rewrite: rewrite?,
         config: config?,
+        mounts: mounts?,
         allow_host_network: allow_host_network?,
         annotations: annotations?,
     };
@@ -222,15 +225,9 @@ fn resources(profile: &Fields<'_>) -> Option<Map<String, serde_json::Value>> {
 fn token(profile: &Fields<'_>) -> Option<TokenSource> {
     let fields = profile.map("token", "(profiles).profiles.*.token")?;
     if fields.exactly_one(&["aks", "projected"])? == "aks" {
-        // Has no keys of its own (yet): anything in it is a slip.
-        if let Some(first) = fields.named("aks")?.first() {
-            let message = "unknown key; write `aks: {}`";
-            profile
-                .context
-                .problems
-                .error(first.key_at, fields.join("aks"), message);
-        }
-        return Some(TokenSource::Aks);
+        let aks = fields.map("aks", "(profiles).profiles.*.token.aks")?;
+        let identity_binding = aks.value("identityBinding", parse::boolean)?;
+        return Some(TokenSource::Aks { identity_binding });
     }
     let projected = fields.map("projected", "(profiles).profiles.*.token.projected")?;
     let audience = projected.value("audience", parse::word);

@@ -16,19 +16,33 @@ pub(super) fn aks(pod: &Value) -> Value {
         .as_str()
         .unwrap_or_default();
     let skip: Vec<String> = skip.split(';').map(|s| s.trim().to_owned()).collect();
+    let binding =
+        pod["metadata"]["annotations"]["azure.workload.identity/use-identity-binding"] == "true";
+    let audience = match binding {
+        true => "api://AKSIdentityBinding",
+        false => "api://AzureADTokenExchange",
+    };
     let file = format!("{AKS_PATH}/token/azure-identity-token");
+    let ca = format!("{AKS_PATH}/ca-cert/ca.crt");
+    let mut variables = vec![
+        ("AZURE_CLIENT_ID", "id"),
+        ("AZURE_TENANT_ID", "tenant"),
+        ("AZURE_FEDERATED_TOKEN_FILE", &file),
+    ];
+    if binding {
+        variables.extend([
+            ("AZURE_KUBERNETES_TOKEN_PROXY", "https://10.0.0.1"),
+            ("AZURE_KUBERNETES_CA_FILE", &ca),
+        ]);
+    }
     for key in ["initContainers", "containers"] {
         for container in pod["spec"][key].as_array_mut().into_iter().flatten() {
             if skip.iter().any(|s| container["name"] == *s) {
                 continue;
             }
             let env = list(container, "env");
-            for (name, value) in [
-                ("AZURE_CLIENT_ID", "id"),
-                ("AZURE_TENANT_ID", "tenant"),
-                ("AZURE_FEDERATED_TOKEN_FILE", &file),
-            ] {
-                if !env.iter().any(|e| e["name"] == name) {
+            for (name, value) in &variables {
+                if !env.iter().any(|e| e["name"] == *name) {
                     env.push(json!({"name": name, "value": value}));
                 }
             }
@@ -40,8 +54,7 @@ pub(super) fn aks(pod: &Value) -> Value {
     }
     let volumes = list(&mut pod["spec"], "volumes");
     if !volumes.iter().any(|v| v["name"] == AKS_VOLUME) {
-        let token =
-            json!({"audience": "api://AzureADTokenExchange", "path": "token/azure-identity-token"});
+        let token = json!({"audience": audience, "path": "token/azure-identity-token"});
         volumes.push(
             json!({"name": AKS_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}),
         );
@@ -114,4 +127,79 @@ fn what_comes_in_between_the_two_calls_is_cleaned_up() {
     );
     assert_eq!(aks(&again), again);
     assert_eq!(with(&again, profile()).unwrap().outcome, Outcome::Unchanged);
+}
+
+#[test]
+fn an_identity_binding_is_asked_for_and_taken_back() {
+    const KEY: &str = "azure.workload.identity/use-identity-binding";
+    let bound = || Profile {
+        token: TokenSource::Aks {
+            identity_binding: true,
+        },
+        ..profile()
+    };
+    let ours = injected(&pod(), bound());
+    assert_eq!(ours["metadata"]["annotations"][KEY], "true");
+    assert_eq!(remove(&ours).unwrap().unwrap(), pod());
+    let both = aks(&ours);
+    assert_alone(&both);
+    let sidecar = &both["spec"]["initContainers"][0];
+    assert_eq!(
+        env(sidecar, "AZURE_KUBERNETES_TOKEN_PROXY")["value"],
+        "https://10.0.0.1"
+    );
+    assert_eq!(with(&both, bound()).unwrap().outcome, Outcome::Unchanged);
+    // A profile without it takes it back, to what it was.
+    for was in [None, Some("false")] {
+        let mut before = pod();
+        if let Some(was) = was {
+            before["metadata"]["annotations"] = json!({KEY: was});
+        }
+        let again = injected(&injected(&before, bound()), profile());
+        assert_eq!(
+            again["metadata"]["annotations"].get(KEY),
+            was.map(Value::from).as_ref()
+        );
+        assert_eq!(remove(&again).unwrap().unwrap(), before);
+    }
+    // Its webhook was first: with the annotation of the pod's own it is right, without it is too late.
+    let mut asking = pod();
+    asking["metadata"]["labels"] = json!({"azure.workload.identity/use": "true"});
+    assert_eq!(
+        with(&aks(&asking), bound())
+            .map(|i| i.pod().clone())
+            .unwrap_err(),
+        [format!(
+            "AKS' webhook has given the pod a token that is not for the identity binding which the profile wants; set the annotation {KEY}: \"true\" in the pod \
+             template, or have this injector called first (by the name of its webhook configuration)"
+        )]
+    );
+    asking["metadata"]["annotations"] = json!({KEY: "true"});
+    for profile in [bound(), profile()] {
+        let theirs_first = injected(&aks(&asking), profile);
+        assert_alone(&theirs_first);
+        let sidecar = &theirs_first["spec"]["initContainers"][0];
+        assert!(env(sidecar, "AZURE_KUBERNETES_CA_FILE").is_object());
+        let app = &theirs_first["spec"]["containers"][0];
+        assert!(env(app, "AZURE_KUBERNETES_CA_FILE").is_null());
+    }
+}
+
+/// So that a configuration which insists on the token proxy is taken where there will be one.
+#[test]
+fn a_configuration_may_count_on_the_token_proxy() {
+    for identity_binding in [true, false] {
+        let profile = Profile {
+            token: TokenSource::Aks { identity_binding },
+            ..profile()
+        };
+        let check = move |_: &str, environment: &Environment| {
+            let names = environment.variables.iter().map(|(name, _)| name.as_str());
+            let there = names.clone().any(|n| n == "AZURE_KUBERNETES_TOKEN_PROXY");
+            assert_eq!(there, identity_binding);
+            assert!(names.clone().any(|n| n == "AZURE_CLIENT_ID"));
+            Ok(())
+        };
+        with_check(&pod(), profile, &check).unwrap();
+    }
 }

@@ -1,5 +1,6 @@
 //! Whatever the pod: the operations give the pod that injection promises, twice is once, and taking it out gives back what was there.
 
+use super::super::profile::{Mount, MountSource};
 use super::*;
 use proptest::prelude::*;
 
@@ -91,8 +92,14 @@ fn pods() -> impl Strategy<Value = Value> {
 }
 
 fn profiles() -> impl Strategy<Value = Profile> {
-    (any::<bool>(), any::<bool>()).prop_map(|(aks, native)| {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(aks, native, mounted)| {
         let mut profile = if aks { profile() } else { projected() };
+        if mounted {
+            profile.mounts.push(Mount {
+                source: MountSource::Secret("files".into()),
+                path: "/etc/files".into(),
+            });
+        }
         profile.native = native;
         profile.rewrite.push(Rewrite {
             containers: vec!["c0".into()],

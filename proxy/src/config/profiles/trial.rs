@@ -81,10 +81,16 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
         routes.push(route(params.rewrite.len(), any, &none, &text, &entry, at));
     }
     let variables = match &params.token {
-        TokenSource::Aks => vec![
-            ("AZURE_CLIENT_ID", "x".to_owned()),
-            ("AZURE_TENANT_ID", "x".to_owned()),
-        ],
+        TokenSource::Aks { identity_binding } => {
+            let proxy = (
+                super::super::env::TOKEN_PROXY,
+                "https://token-proxy.invalid".to_owned(),
+            );
+            let ids = ["AZURE_CLIENT_ID", "AZURE_TENANT_ID"].map(|n| (n, "x".to_owned()));
+            ids.into_iter()
+                .chain(identity_binding.then_some(proxy))
+                .collect()
+        }
         TokenSource::Projected { env, .. } => env.clone(),
     };
     let env = |name: &str| match name {

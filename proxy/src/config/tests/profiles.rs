@@ -4,7 +4,7 @@ use super::super::profiles::{check, load_profiles};
 use super::*;
 use crate::admission::{
     check::Environment,
-    profile::{Profiles, RewriteCredential, SidecarConfig, TokenSource},
+    profile::{Mount, MountSource, Profiles, RewriteCredential, SidecarConfig, TokenSource},
 };
 
 fn profiles(text: &str) -> Result<Profiles, String> {
@@ -38,7 +38,12 @@ fn the_sample_is_read() {
         ),
         (64117, 64116, 64117, true)
     );
-    assert_eq!(default.token, TokenSource::Aks);
+    assert_eq!(
+        default.token,
+        TokenSource::Aks {
+            identity_binding: false
+        }
+    );
     assert_eq!(
         default.rewrite[1].credential,
         RewriteCredential::Scope("api://inventory/.default".into())
@@ -136,12 +141,85 @@ fn what_does_not_fit_together() {
     }
     assert_eq!(
         profiles("profiles: {a: {image: i, token: {aks: {x: 1}}}}").unwrap_err(),
-        "p.yaml:1:40: profiles.a.token.aks: unknown key; write `aks: {}`"
+        "p.yaml:1:40: profiles.a.token.aks.x: unknown key; known here: identityBinding"
     );
     assert_eq!(
         profiles("{}").unwrap_err(),
         "p.yaml:1:1: profiles: no profile; add one, such as `default`"
     );
+}
+
+#[test]
+fn identity_bindings_and_mounts_are_read() {
+    let read = |lines: &str| with_profile(lines).unwrap().0["default"].clone();
+    let text = "mounts:\n- {path: /etc/orders-ca, configMap: orders-ca}\n- {path: /etc/sts, secret: sts-client}";
+    let mount = |path: &str, source| Mount {
+        source,
+        path: path.into(),
+    };
+    assert_eq!(
+        read(text).mounts,
+        [
+            mount("/etc/orders-ca", MountSource::ConfigMap("orders-ca".into())),
+            mount("/etc/sts", MountSource::Secret("sts-client".into())),
+        ]
+    );
+    assert_eq!(read("mounts:").mounts, []);
+    for (lines, expected) in [
+        (
+            "mounts: [{configMap: a}]",
+            "p.yaml:5:14: profiles.default.mounts[0].path: missing; it has no default",
+        ),
+        (
+            "mounts: [{path: /a}]",
+            "p.yaml:5:14: profiles.default.mounts[0]: incomplete; give one of configMap, secret",
+        ),
+        (
+            "mounts: [{path: /a, configMap: a, secret: b}]",
+            "p.yaml:5:47: profiles.default.mounts[0].secret: stands beside `configMap`; give one of them",
+        ),
+        (
+            "mounts: [{path: /a, hostPath: /}]",
+            "p.yaml:5:14: profiles.default.mounts[0]: incomplete; give one of configMap, secret\n\
+             p.yaml:5:25: profiles.default.mounts[0].hostPath: unknown key; known here: path, configMap, secret",
+        ),
+        (
+            "mounts: [{path: /a/b, secret: a}, {path: /a, secret: b}]",
+            "p.yaml:5:46: profiles.default.mounts[1].path: would cover /a/b or be covered by it, which is mounted, too; choose another",
+        ),
+        (
+            "mounts: [{path: /etc/token-sidecar, secret: a}]",
+            "p.yaml:5:21: profiles.default.mounts[0].path: would cover /etc/token-sidecar or be covered by it; write a directory that is nobody's yet, such \
+             as /etc/orders-ca",
+        ),
+    ] {
+        let errors = with_profile(lines).unwrap_err();
+        let mut told: Vec<&str> = errors.lines().collect();
+        told.sort_unstable();
+        assert_eq!(told.join("\n"), expected);
+    }
+    let with_token = |token: &str| {
+        let always = "entraClientAssertion: {scope: x/.default, identityBinding: always}";
+        profiles(&format!(
+            "profiles: {{a: {{image: i, token: {token}, credentials: {{c: {{{always}}}}}}}}}"
+        ))
+    };
+    let bound = with_token("{aks: {identityBinding: true}}").unwrap();
+    assert_eq!(
+        bound.0["a"].token,
+        TokenSource::Aks {
+            identity_binding: true
+        }
+    );
+    for token in ["{aks: {}}", "{aks: {identityBinding: false}}"] {
+        let error = with_token(token).unwrap_err();
+        assert!(
+            error.contains("AZURE_KUBERNETES_TOKEN_PROXY is not set"),
+            "{error}"
+        );
+    }
+    let error = with_token("{projected: {identityBinding: true}}").unwrap_err();
+    assert!(error.contains("identityBinding: unknown key"), "{error}");
 }
 
 /// `credentials` and `routes` are the sidecar's own, and checked as such, in their place.
