@@ -143,6 +143,11 @@ async fn a_webhook_that_is_not_there_is_told() {
         "connection_refused",
         "networkPolicy.callersFrom",
     );
+    // Something else is: the port of probes and metrics, by plain http.
+    let injector = Injector::start().await;
+    let plain = format!("https://localhost:{}/mutate", injector.admin.port());
+    let said = probed(&plain, &injector.ca.file(), &profiles).await;
+    fails(&said, "webhook: tls", "speaks no TLS", "check the port");
     let said = probed(
         "https://no-such-service.invalid/mutate",
         &ca.file(),

@@ -129,17 +129,18 @@ fn of_a_webhook(step: Step) -> Step {
     if step.status != Status::Fail {
         return step;
     }
-    let mend = match step.step {
-        "dns" => {
+    let mend = match (step.step, step.code) {
+        ("dns", _) => {
             "see that the webhook's Service is there, and that the URL is https://SERVICE.NAMESPACE.svc/mutate"
         }
-        "tls" => {
+        ("connect", _) => {
+            "see that an injector is running and ready, and that networkPolicy.callersFrom and other network policies let this pod through"
+        }
+        (_, "tls_certificate_error") => {
             "certificate, its names and the webhook's caBundle must be of one make: with the chart `helm upgrade` makes them so, with cert-manager its Certificate says what is wrong; pods serve a \
              certificate that was just changed after a minute at most"
         }
-        _ => {
-            "see that an injector is running and ready, and that networkPolicy.callersFrom and other network policies let this pod through"
-        }
+        _ => return step,
     };
     Step {
         commands: vec![],
