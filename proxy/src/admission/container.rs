@@ -3,11 +3,12 @@
 use super::{
     aks::Given,
     check::Environment,
+    patch::text,
     pod::{CONFIG_VOLUME, SIDECAR, TOKEN_VOLUME},
     profile::{Profile, RewriteCredential, SidecarConfig, TokenSource},
     rewrite::{Route, Upstream},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Where our own token is mounted.
@@ -102,7 +103,7 @@ pub(super) fn configuration(profile: &Profile, routes: &[Route]) -> Option<Value
             RewriteCredential::Scope(scope) => match by_scope.iter().find(|(s, _)| s == scope) {
                 Some((_, name)) => name.clone(),
                 None => {
-                    let name = unused(&credentials, &route.name);
+                    let name = unused(&route.name, |name| credentials.contains_key(name));
                     credentials.insert(
                         name.clone(),
                         json!({ "entraClientAssertion": { "scope": scope } }),
@@ -117,8 +118,10 @@ pub(super) fn configuration(profile: &Profile, routes: &[Route]) -> Option<Value
             Upstream::From(_) => json!({ "env": upstream_variable(route.port) }),
             Upstream::ConfigMap => continue,
         };
-        let mut entry =
-            json!({ "name": route.name, "upstream": upstream, "credential": credential });
+        let name = unused(&route.name, |name| {
+            all.iter().any(|other| text(other, "name") == name)
+        });
+        let mut entry = json!({ "name": name, "upstream": upstream, "credential": credential });
         if route.port != profile.port {
             entry["listen"] = format!("127.0.0.1:{}", route.port).into();
         }
@@ -136,10 +139,10 @@ pub(super) fn configuration(profile: &Profile, routes: &[Route]) -> Option<Value
     }))
 }
 
-/// A credential's name that is not taken.
-fn unused(credentials: &Map<String, Value>, wanted: &str) -> String {
+/// A name that is not taken by the profile or the pod.
+fn unused(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     let mut name = wanted.to_owned();
-    while credentials.contains_key(&name) {
+    while taken(&name) {
         name.push_str("-rewritten");
     }
     name

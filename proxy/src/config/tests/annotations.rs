@@ -209,6 +209,18 @@ fn what_they_are_right_with_is_taken() {
         ("resources", "limits: {memory: 64Mi}"),
     ]);
     assert_eq!(good, [""; 0]);
+    // A route or credential of the pod's may have the name that a rewritten variable's would get.
+    let named = [
+        (
+            "credentials",
+            "backend-api-url: {entraClientAssertion: {scope: x/.default}}",
+        ),
+        (
+            "routes",
+            "[{name: backend-api-url, match: {host: a.example}, upstream: https://a.example, credential: backend-api-url}]",
+        ),
+    ];
+    assert_eq!(said(&named), [""; 0]);
     // Of the profile that it names, and what is not the annotations' is not told as theirs.
     assert_eq!(
         said(&[("profile", "defaut")]),
