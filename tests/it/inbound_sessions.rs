@@ -1,7 +1,7 @@
 //! MCP sessions on the inbound side: whom the workload gave one to may use it, and nobody else, whatever the workload makes of handles.
 
 use crate::inbound_lab::{InboundLab, bare, send};
-use harness::process::Sidecar;
+use harness::{process::Sidecar, wait::eventually};
 use http::Request;
 
 struct Sessions {
@@ -69,6 +69,14 @@ async fn a_session_is_for_the_caller_whom_it_was_given_to() {
         .unwrap();
     assert_eq!(sessions.request("bob", "/", Some("one")).await, refused);
     assert_eq!(sessions.request("ada", "/", Some("one")).await, served());
+    // One that binds none any more lets go of those that it knew.
+    let unbound = sessions.lab.config(", bindSessions: false");
+    sessions.sidecar.write_config(&unbound).unwrap();
+    eventually("sessions to be anybody's", || async {
+        (sessions.request("bob", "/", Some("one")).await == served()).then_some(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! A throw-away certificate authority and the leaf certificates it signs (EC P-256). Made at start, never stored in the repository.
 
-use crate::{Result, temp::TempDir};
+use crate::{Result, keys::unix_now, temp::TempDir};
 use jsonwebtoken::{
     Algorithm, EncodingKey,
     jwk::{Jwk, JwkSet},
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier,
@@ -18,6 +18,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// The names every development server is reached by.
@@ -131,6 +132,17 @@ impl Ca {
         })
     }
 
+    /// As [`Ca::leaf`], good for this long from now.
+    ///
+    /// # Errors
+    /// As [`Ca::leaf`].
+    pub fn leaf_for(&self, names: &[&str], life: Duration) -> Result<Leaf> {
+        let name = names.first().copied().unwrap_or("localhost");
+        self.sign(names, name, ExtendedKeyUsagePurpose::ServerAuth, |params| {
+            params.not_after = date_time_ymd(1970, 1, 1) + unix_now() + life;
+        })
+    }
+
     fn sign(
         &self,
         names: &[&str],
@@ -139,20 +151,10 @@ impl Ca {
         change: impl FnOnce(&mut CertificateParams),
     ) -> Result<Leaf> {
         let key = KeyPair::generate()?;
-        let mut params =
-            CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
+        let mut params = leaf_params(names, name, usage)?;
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Leaf {
-            certificate: certificate.der().clone(),
-            key: key.serialize_der(),
-            pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Leaf::new(&certificate, &key))
     }
 
     /// A server's TLS configuration with a fresh leaf for `names`.
@@ -286,7 +288,41 @@ pub struct Leaf {
     key_pem: String,
 }
 
+fn leaf_params(
+    names: &[&str],
+    name: &str,
+    usage: ExtendedKeyUsagePurpose,
+) -> Result<CertificateParams> {
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    Ok(params)
+}
+
 impl Leaf {
+    /// A server's certificate that nobody but itself has signed.
+    ///
+    /// # Errors
+    /// As [`Ca::leaf`].
+    pub fn alone(names: &[&str]) -> Result<Self> {
+        let key = KeyPair::generate()?;
+        let name = names.first().copied().unwrap_or("localhost");
+        let params = leaf_params(names, name, ExtendedKeyUsagePurpose::ServerAuth)?;
+        Ok(Self::new(&params.self_signed(&key)?, &key))
+    }
+
+    fn new(certificate: &Certificate, key: &KeyPair) -> Self {
+        Self {
+            certificate: certificate.der().clone(),
+            key: key.serialize_der(),
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+
     /// The certificate as PEM.
     pub fn pem(&self) -> &str {
         &self.pem

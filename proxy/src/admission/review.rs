@@ -212,9 +212,16 @@ fn cut(text: &str, max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::tests::profile;
+    use crate::admission::{
+        profile::{Profile, SidecarConfig},
+        tests::profile,
+    };
 
     fn asked(change: impl FnOnce(&mut Value)) -> Result<Answer, String> {
+        asked_of(profile(), change)
+    }
+
+    fn asked_of(profile: Profile, change: impl FnOnce(&mut Value)) -> Result<Answer, String> {
         let mut review = json!({
             "apiVersion": API_VERSION, "kind": "AdmissionReview",
             "request": {
@@ -226,7 +233,7 @@ mod tests {
             }
         });
         change(&mut review);
-        let profiles = Profiles([("default".to_owned(), profile())].into());
+        let profiles = Profiles([("default".to_owned(), profile)].into());
         answer(
             review.to_string().as_bytes(),
             &profiles,
@@ -340,6 +347,24 @@ mod tests {
                 .unwrap_err()
                 .starts_with("not JSON: ")
         );
+    }
+
+    /// No API server would take the pod that it makes.
+    #[test]
+    fn a_patch_that_is_too_large_is_a_refusal() {
+        for (length, expected) in [(MAX_PATCH / 2, "injected"), (MAX_PATCH, "refused")] {
+            let mut large = profile();
+            large.config = SidecarConfig::Inline {
+                credentials: [("a".to_owned(), json!("x".repeat(length)))]
+                    .into_iter()
+                    .collect(),
+                routes: vec![],
+            };
+            let answer = asked_of(large, |_| {}).unwrap();
+            let said = answer.review["response"]["status"]["message"].to_string();
+            assert_eq!(answer.result, expected, "{said}");
+            assert_eq!(said.contains("larger than 1 MiB"), expected == "refused");
+        }
     }
 
     #[test]

@@ -250,3 +250,80 @@ fn tunnel(
     .mend(error.mend())
     .run(network::unreachable("proxy_tunnel", facts))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    /// A name that is wrong, a resolver that says nothing and an address that is never connected to have different mends, though it is one layer.
+    #[test]
+    fn a_wrong_name_is_told_from_a_silent_resolver_and_a_forbidden_address() {
+        let host = || "a.example".to_owned();
+        let resolve = |said: &str| DialError::Resolve {
+            host: host(),
+            source: io::Error::other(said.to_owned()),
+        };
+        let forbidden = DialError::Forbidden {
+            host: host(),
+            address: [169, 254, 169, 254].into(),
+        };
+        for (error, code, mend) in [
+            (
+                resolve("failed to lookup address information: Name or service not known"),
+                "dns_error",
+                "correct the host in the URL",
+            ),
+            (
+                resolve(
+                    "failed to lookup address information: Temporary failure in name resolution",
+                ),
+                "dns_error",
+                "let the pod reach the cluster's DNS",
+            ),
+            (
+                resolve("failed to lookup address information: Try again"),
+                "dns_error",
+                "let the pod reach the cluster's DNS",
+            ),
+            (
+                forbidden,
+                "destination_ip_prohibited",
+                "are never connected to",
+            ),
+        ] {
+            let step = dns("x", &error, &Facts::default());
+            assert_eq!((step.step, step.code), ("dns", code));
+            assert!(step.mend.contains(mend), "{error}: {}", step.mend);
+        }
+    }
+    /// The name is there, and yet its layer is the last one: its address is not said to be fine beside.
+    #[test]
+    fn the_address_of_a_forbidden_destination_does_not_pass() {
+        let address = [169, 254, 169, 254].into();
+        let host = "a.example".to_owned();
+        let walk = Walk {
+            addresses: vec![address],
+            peer: None,
+            end: Err((
+                Layer::Dns,
+                Stop::Dial(DialError::Forbidden { host, address }),
+            )),
+        };
+        let shake = Handshake {
+            host: "a.example",
+            chain: &[],
+            ca_file: None,
+            ca_key: "caFile",
+            now: Duration::ZERO,
+        };
+        let (facts, mut steps) = (Facts::default(), Vec::new());
+        let (presented, within) = (Presented::default(), Duration::from_secs(1));
+        let end = layers(
+            "x", walk, None, within, &shake, &presented, &facts, &mut steps,
+        );
+        assert!(end.is_none());
+        let seen: Vec<_> = steps.iter().map(|s| (s.step, s.code)).collect();
+        assert_eq!(seen, [("dns", "destination_ip_prohibited")]);
+    }
+}

@@ -294,13 +294,13 @@ mod tests {
             headers,
             body: Zeroizing::default(),
         };
-        for (ahead, status) in [
-            (0_i64, Status::Pass),
-            (-20, Status::Pass),
-            (45, Status::Warn),
-            (-45, Status::Warn),
-            (400, Status::Fail),
-            (-400, Status::Fail),
+        for (ahead, status, said) in [
+            (0_i64, Status::Pass, "agree"),
+            (-20, Status::Pass, "20 s behind"),
+            (45, Status::Warn, "45 s ahead of"),
+            (-45, Status::Warn, "45 s behind"),
+            (400, Status::Fail, "6 min ahead of"),
+            (-400, Status::Fail, "6 min behind"),
         ] {
             let ours = Duration::from_secs(theirs.as_secs().saturating_add_signed(ahead));
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -310,7 +310,9 @@ mod tests {
                 .unwrap();
             let step = runtime
                 .block_on(async { skew("x", &reply, &Facts::default(), &Clock::anchored(ours)) });
-            assert_eq!(step.unwrap().status, status, "{ahead}");
+            let step = step.unwrap();
+            assert_eq!(step.status, status, "{ahead}");
+            assert!(step.detail.contains(said), "{ahead}: {}", step.detail);
         }
         let silent = Reply {
             status: 200,

@@ -255,6 +255,12 @@ fn identity_bindings_and_realms_want_audiences_of_their_own() {
             "use-identity-binding",
         ),
         (
+            &entra(),
+            "api://AKSIdentityBinding",
+            Status::Warn,
+            "that is for identity bindings",
+        ),
+        (
             &realm,
             "https://kc.example.com/realms/mcp",
             Status::Pass,
@@ -293,6 +299,11 @@ fn what_entra_would_refuse_is_seen_before_it_is_asked() {
             (Status::Fail, "issuer_not_public"),
         ),
         (
+            with("iss", json!("http://issuer.example.com/")),
+            "issuer",
+            (Status::Fail, "issuer_not_public"),
+        ),
+        (
             with("iss", json!("kubernetes/serviceaccount")),
             "issuer",
             (Status::Fail, "issuer_not_public"),
@@ -311,6 +322,11 @@ fn what_entra_would_refuse_is_seen_before_it_is_asked() {
             with("aud", json!([])),
             "audience",
             (Status::Fail, "no_audience"),
+        ),
+        (
+            with("sub", json!("system:serviceaccount::backend")),
+            "subject",
+            (Status::Warn, "not_a_service_account"),
         ),
         (
             with("sub", json!("someone")),

@@ -1,7 +1,7 @@
 //! What can be told without a caller: of credentials that are made for callers whether the client is accepted, and of the inbound side whether tokens could be verified.
 
 use super::{Examined, examine};
-use crate::{inbound_lab::InboundLab, lab::Lab};
+use crate::{inbound_lab::InboundLab, injection::Sts, lab::Lab};
 use harness::{
     authority::{
         Endpoint, Options, StsClient,
@@ -132,6 +132,15 @@ async fn another_server_tells_by_how_it_refuses_what_is_no_token() {
         examined.assert(OF, "client", "fail", "client_secret_unreadable");
         examined.assert_blocked(OF, "exchange", "credential backend: client");
     }
+    // One that believes anything.
+    fs::write(&secret, "s3cr3t").unwrap();
+    let anything = Sts::start("Bearer", "").await;
+    let grant = format!(
+        "tokenExchange: {{ tokenEndpoint: '{}', subjectToken: caller, subjectTokenType: '{jwt}', audience: [api://backend], {authentication} }}",
+        anything.url()
+    );
+    let examined = examine(&setup(&lab, &grant)).await;
+    examined.assert(OF, ACCEPTED, "warn", "accepts_anything");
     // Nobody authenticates: nothing to be told, and nothing is sent.
     let grant = format!(
         "tokenExchange: {{ tokenEndpoint: '{sts}', subjectToken: caller, subjectTokenType: '{jwt}', audience: [api://backend] }}"

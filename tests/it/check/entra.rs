@@ -248,6 +248,10 @@ async fn a_mount_without_renewal_and_a_missing_one_are_told_in_the_pod() {
     let examined = examine(&in_a_pod(&lab).env("AZURE_FEDERATED_TOKEN_FILE", &copy)).await;
     examined.assert("subject token pod", "mount", "warn", "sub_path");
     examined.assert_well();
+    // On a laptop every host has a name, and a copy is no mount.
+    let outside = lab.quick().env("HOSTNAME", "laptop");
+    let examined = examine(&outside.env("AZURE_FEDERATED_TOKEN_FILE", &copy)).await;
+    examined.assert("subject token pod", "mount", "pass", "");
     let none = dir.join("nowhere/token");
     let examined = examine(&in_a_pod(&lab).env("AZURE_FEDERATED_TOKEN_FILE", &none)).await;
     examined.assert("subject token pod", "file", "fail", "missing");

@@ -7,6 +7,7 @@ use harness::{
     serve::{Server, handler},
     volume::{Layout, TokenVolume},
 };
+use http::{Request, Response};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -127,7 +128,7 @@ async fn a_sidecar_that_must_run_and_be_ready_is_looked_at() {
     let free = harness::ports::free().unwrap().to_string();
     let other = Server::start(
         None,
-        handler(|_, _| async { http::Response::new(harness::body::full("hello")) }),
+        handler(|_, _| async { Response::new(harness::body::full("hello")) }),
     )
     .await
     .unwrap();
@@ -174,4 +175,34 @@ async fn a_sidecar_whose_renewals_fail_is_ready_for_now() {
     examined.assert("sidecar", "readyz", "warn", "ready_for_now");
     examined.assert_says("sidecar", "readyz", "aadsts_70025");
     examined.assert("credential default", "exchange", "fail", "aadsts_70025");
+}
+
+/// What says that it is ready and has no metrics: an answer without them, none at all, or one without end.
+#[tokio::test]
+async fn a_sidecar_that_exports_nothing_is_told() {
+    let lab = Lab::new().await;
+    for (status, length, part) in [
+        (500, 100, "answers 500"),
+        (200, 100, "answers 200"),
+        (200, 5 << 20, "/metrics: "),
+    ] {
+        let server = Server::start(
+            None,
+            handler(move |request: Request<_>, _| async move {
+                let (status, text) = match request.uri().path() {
+                    "/readyz" => (200, r#"{"ready":true,"conditions":[]}"#.to_owned()),
+                    _ => (status, "x".repeat(length)),
+                };
+                let response = Response::builder().status(status);
+                response.body(harness::body::full(text)).unwrap()
+            }),
+        )
+        .await
+        .unwrap();
+        let address = server.address().to_string();
+        let examined = examine_with(&lab.quick(), &["--sidecar", &address]).await;
+        examined.assert("sidecar", "readyz", "pass", "");
+        examined.assert("sidecar", "metrics", "fail", "no_metrics");
+        examined.assert_says("sidecar", "metrics", part);
+    }
 }

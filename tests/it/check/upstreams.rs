@@ -8,9 +8,11 @@ use crate::{
 use harness::{
     certs::Ca,
     upstream::{Scripted, Upstream},
+    wait::{LONG, within},
 };
 use http::StatusCode;
 use std::sync::Arc;
+use tokio::net::TcpListener;
 
 const ROUTE: &str = "route default";
 
@@ -242,4 +244,29 @@ async fn a_variable_that_holds_the_url_is_named() {
         !said.contains("s3cr3t") && !said.contains("backend.example"),
         "{said}"
     );
+}
+
+/// What fails on the way is in the way of the request, and what never answers is given up on.
+#[tokio::test]
+async fn a_request_without_a_way_is_not_reached_and_one_without_an_answer_ends() {
+    let lab = Lab::new().await;
+    let free = harness::ports::free().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let setup = |upstream: &str| {
+        lab.aks().config(format!(
+            "listen: {{listen}}\nadmin: {{admin}}\n\
+             credentials:\n  c: {{ entraClientAssertion: {{ scope: api://backend/.default }} }}\n\
+             routes: [{{ name: default, upstream: 'http://{upstream}', credential: c, timeouts: {{ responseHeader: 300ms }} }}]\n"
+        ))
+    };
+    let asked = ["--request", "/x"];
+    let examined = examine_with(&setup(&free.to_string()), &asked).await;
+    examined.assert(ROUTE, "connect", "fail", "connection_refused");
+    examined.assert_blocked(ROUTE, "request", "route default: connect");
+    let address = silent.local_addr().unwrap().to_string();
+    let examining = setup(&address);
+    let examined = within(LONG, "the report", examine_with(&examining, &asked))
+        .await
+        .unwrap();
+    examined.assert(ROUTE, "request", "fail", "http_response_timeout");
 }

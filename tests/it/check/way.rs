@@ -4,7 +4,7 @@ use super::{CREDENTIAL, examine};
 use crate::lab::Lab;
 use harness::{
     authority::Options,
-    certs::{Alpn, Ca, LOCAL_NAMES},
+    certs::{Alpn, Ca, LOCAL_NAMES, Leaf},
     forward_proxy::ForwardProxy,
     process::SidecarSetup,
     serve::{Server, handler},
@@ -88,12 +88,13 @@ async fn certificates_that_are_refused_are_told_by_why() {
     let anew = Ca::new().unwrap();
     let anew = anew.server(&LOCAL_NAMES, Alpn::Both).unwrap();
     let named = lab.ca.server(&["elsewhere.example"], Alpn::Both).unwrap();
+    let alone = Ca::serving(Leaf::alone(&LOCAL_NAMES).unwrap(), Alpn::Both).unwrap();
     let expired = dated(&lab, 2020, 2021);
     let early = dated(&lab, 2200, 2201);
     for (tls, part, command) in [
         (
             untrusted,
-            "signed by Corporate root, who is not trusted here",
+            "signed by Corporate root, who is not trusted here; the other end shows no further certificate",
             "openssl s_client",
         ),
         (
@@ -106,6 +107,11 @@ async fn certificates_that_are_refused_are_told_by_why() {
             "the certificate is not for localhost but for elsewhere.example",
             "openssl s_client",
         ),
+        (
+            alone,
+            "is signed by itself and not trusted here",
+            "openssl s_client",
+        ),
         (expired, "expired", "date -u"),
         (early, "is not good yet, by this node's clock", "date -u"),
     ] {
@@ -115,6 +121,20 @@ async fn certificates_that_are_refused_are_told_by_why() {
         examined.assert(&of, "tls", "fail", "tls_certificate_error");
         examined.assert_says(&of, "tls", part);
         examined.assert_command(&of, "tls", command);
+    }
+}
+
+/// Good enough for today, and worth a word.
+#[tokio::test]
+async fn a_certificate_that_ends_soon_is_told_before_it_does() {
+    let lab = Lab::new().await;
+    for (days, status, code) in [(2, "warn", "certificate_ends_soon"), (4, "pass", "")] {
+        let life = Duration::from_secs(days * 24 * 60 * 60);
+        let leaf = lab.ca.leaf_for(&LOCAL_NAMES, life).unwrap();
+        let tls = Ca::serving(leaf, Alpn::Both).unwrap();
+        let server = serving(Some(tls), 200, ("server", "x")).await;
+        let examined = examine(&at(&lab, server.address().port())).await;
+        examined.assert(&examined.authority(), "tls", status, code);
     }
 }
 

@@ -141,7 +141,7 @@ impl fmt::Debug for Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::caller::token::tests::caller_named;
+    use crate::token::caller::token::tests::{caller_named, caller_of};
     use http::HeaderValue;
     use sidecar_runtime::clock::Clock;
     use std::sync::Arc;
@@ -172,6 +172,28 @@ mod tests {
         // Said again in each answer, it stays whose it is.
         sessions.note(&names(&["s"]), &later);
         assert!(!sessions.admit(&names(&["s"]), &bob));
+    }
+
+    /// A `sub` is unique within its issuer alone (RFC 7519 section 4.1.2), and a token without one is about nobody else than itself.
+    #[test]
+    fn whose_a_session_is_goes_by_issuer_and_subject_together() {
+        let of = |issuer: &str, claims: &str| {
+            let claims = format!(r#""exp":4000000000,{claims}"#);
+            caller_of(issuer, &claims, &Clock::system())
+        };
+        let (ada, jti) = (r#""sub":"ada""#, |n: u8| format!(r#""jti":"{n}""#));
+        for (owner, other) in [
+            (of("https://a.example", ada), of("https://b.example", ada)),
+            (
+                of("https://a.example", &jti(1)),
+                of("https://a.example", &jti(2)),
+            ),
+        ] {
+            let sessions = Sessions::default();
+            sessions.note(&names(&["s"]), &owner);
+            assert!(sessions.admit(&names(&["s"]), &owner));
+            assert!(!sessions.admit(&names(&["s"]), &other));
+        }
     }
 
     #[test]

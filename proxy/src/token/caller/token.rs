@@ -126,26 +126,27 @@ pub(crate) mod tests {
     use super::*;
     use crate::token::subject::tests::{jwt, jwt_with};
 
+    const ISSUER: &str = "https://issuer.example";
+
     /// A caller's token that expires at `exp` (seconds since the epoch) and differs from others by `id`. All are of one person.
     pub(crate) fn caller(exp: u64, id: &str, clock: &Clock) -> Arc<CallerToken> {
-        of_text(&jwt(exp, id), clock)
+        of_text(&jwt(exp, id), ISSUER, clock)
     }
 
     /// A token of the person of that name.
     pub(crate) fn caller_named(sub: &str, exp: u64, id: &str, clock: &Clock) -> Arc<CallerToken> {
-        of_text(
-            &jwt_with(&format!(r#""exp":{exp},"sub":"{sub}","jti":"{id}""#)),
-            clock,
-        )
+        let claims = format!(r#""exp":{exp},"sub":"{sub}","jti":"{id}""#);
+        caller_of(ISSUER, &claims, clock)
     }
 
-    fn of_text(text: &str, clock: &Clock) -> Arc<CallerToken> {
+    /// A token of this issuer with these claims, the members of a JSON object.
+    pub(crate) fn caller_of(issuer: &str, claims: &str, clock: &Clock) -> Arc<CallerToken> {
+        of_text(&jwt_with(claims), issuer, clock)
+    }
+
+    fn of_text(text: &str, issuer: &str, clock: &Clock) -> Arc<CallerToken> {
         let subject = SubjectToken::parse(text.as_bytes(), clock.unix_now()).unwrap();
-        Arc::new(CallerToken::new(
-            Arc::new(subject),
-            "https://issuer.example".into(),
-            clock,
-        ))
+        Arc::new(CallerToken::new(Arc::new(subject), issuer.into(), clock))
     }
 
     #[tokio::test(start_paused = true)]
