@@ -87,7 +87,8 @@ async fn first_requests_do_not_wait_for_what_cannot_be_shared() {
     let lab = Lab::new().await;
     let tls = lab.ca.server(&LOCAL_NAMES, Alpn::Http1).unwrap();
     let http1 = Upstream::start(Some(tls), None).await.unwrap();
-    let nobody = ports::free().unwrap().port();
+    let closed = ports::closed().unwrap();
+    let nobody = closed.address().port();
     // Far above the bound of this test.
     let more = ", timeouts: { connect: 5m, responseHeader: 5m }";
     let sidecar = ready(

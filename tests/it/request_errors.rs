@@ -58,7 +58,8 @@ async fn upstreams_that_cannot_be_reached() {
     .await
     .unwrap();
     let plain = plain_upstream(&lab).await;
-    let refused = harness::ports::free().unwrap();
+    let closed = harness::ports::closed().unwrap();
+    let refused = closed.address();
     // Accepts and never says a word of TLS.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mute_port = mute.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Free ports, for processes that must be told their port before they start.
+//! Free ports, for processes that must be told their port before they start, and closed ones, where nobody is to answer.
 
 use std::{
     collections::HashSet,
@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{Mutex, PoisonError},
 };
+use tokio::net::TcpSocket;
 
 static HANDED_OUT: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
@@ -33,4 +34,28 @@ pub fn free() -> io::Result<SocketAddr> {
         io::ErrorKind::AddrInUse,
         "no free loopback port after 256 tries; close what holds them",
     ))
+}
+
+/// A loopback port at which nobody answers, for as long as this lives: it is taken, so that no other process can listen there, and connections are
+/// refused.
+pub struct Closed(
+    SocketAddr,
+    #[expect(dead_code, reason = "holds the port")] TcpSocket,
+);
+
+impl Closed {
+    /// Where nobody answers.
+    pub fn address(&self) -> SocketAddr {
+        self.0
+    }
+}
+
+/// Takes a port and does not listen there.
+///
+/// # Errors
+/// When the system has no port left.
+pub fn closed() -> io::Result<Closed> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    Ok(Closed(socket.local_addr()?, socket))
 }

@@ -125,7 +125,8 @@ async fn a_sidecar_that_must_run_and_be_ready_is_looked_at() {
     .await;
     let sidecar = lab.sidecar().await;
     let admin = sidecar.admin().to_string();
-    let free = harness::ports::free().unwrap().to_string();
+    let closed = harness::ports::closed().unwrap();
+    let free = closed.address().to_string();
     let other = Server::start(
         None,
         handler(|_, _| async { Response::new(harness::body::full("hello")) }),

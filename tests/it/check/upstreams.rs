@@ -19,7 +19,8 @@ const ROUTE: &str = "route default";
 #[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_told_by_why() {
     let lab = Lab::new().await;
-    let free = harness::ports::free().unwrap();
+    let closed = harness::ports::closed().unwrap();
+    let free = closed.address();
     let other = Ca::named("Another root").unwrap();
     let strange = Upstream::https(&other, lab.authority.access_tokens(), "x")
         .await

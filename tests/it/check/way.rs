@@ -23,7 +23,8 @@ const CLOUD: &str = "login.microsoftonline.com";
 #[tokio::test]
 async fn a_name_that_is_not_there_and_a_port_that_is_closed() {
     let lab = Lab::new().await;
-    let free = harness::ports::free().unwrap();
+    let closed = harness::ports::closed().unwrap();
+    let free = closed.address();
     for (host, step, code) in [
         (
             "https://no-such-host.invalid".to_owned(),
@@ -242,7 +243,8 @@ async fn the_way_through_a_proxy_is_told_in_place_of_the_direct_one() {
     let examined = examine(&with_password).await;
     examined.assert_well();
     assert!(!examined.printed.contains("hunter2"));
-    let free = harness::ports::free().unwrap();
+    let closed = harness::ports::closed().unwrap();
+    let free = closed.address();
     let nowhere = behind(&wary, &lab)
         .await
         .env("HTTPS_PROXY", format!("http://{free}"));

@@ -119,7 +119,8 @@ impl<'a> Refused<'a> {
 #[tokio::test]
 async fn a_body_that_comes_after_the_refusal_leaves_the_connection_usable() {
     let lab = Lab::new().await;
-    let refused = harness::ports::free().unwrap();
+    let closed = harness::ports::closed().unwrap();
+    let refused = closed.address();
     let routes = [
         named("down", &format!("http://{refused}"), ""),
         named("get", "http://127.0.0.1:1", "").replace("/get }", "/get, methods: [GET] }"),
@@ -175,7 +176,8 @@ async fn a_body_that_comes_after_the_metadata_leaves_the_connection_usable() {
 #[tokio::test]
 async fn a_body_that_is_too_much_or_never_comes_ends_the_connection_which_the_refusal_says() {
     let lab = Lab::new().await;
-    let refused = harness::ports::free().unwrap();
+    let closed = harness::ports::closed().unwrap();
+    let refused = closed.address();
     let sidecar = ready(
         &lab,
         config("", &[named("down", &format!("http://{refused}"), "")]),
