@@ -151,7 +151,7 @@ class Schema(unittest.TestCase):
             ({"resources": {"limits": {"memory": "64MB"}}}, "64Mi or 1Gi"),
             ({"resources": {"limits": {"gpu": 1}}}, "cpu, memory"),
             ({"annotations": ["a b"]}, "1 to 63"),
-            ({"token": {"aks": {"x": 1}}}, "{aks: {}}"),
+            ({"token": {"aks": {"x": 1}}}, "identityBinding"),
             ({"token": {"aks": {"identityBinding": "yes"}}}, "boolean"),
             ({"mounts": [{"secret": "a"}]}, "path"),
             ({"mounts": [{"path": "etc/ca", "secret": "a"}]}, "/etc/orders-ca"),
