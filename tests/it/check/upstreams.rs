@@ -264,6 +264,15 @@ async fn a_request_without_a_way_is_not_reached_and_one_without_an_answer_ends()
     let examined = examine_with(&setup(&free.to_string()), &asked).await;
     examined.assert(ROUTE, "connect", "fail", "connection_refused");
     examined.assert_blocked(ROUTE, "request", "route default: connect");
+    // It is the layer that failed which is in the way.
+    let ca = Ca::named("Another root").unwrap();
+    let strange = Upstream::https(&ca, lab.authority.access_tokens(), "x")
+        .await
+        .unwrap();
+    let untrusted = lab.quick().env("TOKEN_SIDECAR_UPSTREAM", strange.url());
+    let examined = examine_with(&untrusted, &asked).await;
+    examined.assert_blocked(ROUTE, "request", "route default: tls");
+    assert!(strange.requests().is_empty());
     let address = silent.local_addr().unwrap().to_string();
     let examining = setup(&address);
     let examined = within(LONG, "the report", examine_with(&examining, &asked))

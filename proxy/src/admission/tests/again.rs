@@ -71,6 +71,21 @@ fn a_sidecar_of_somebody_elses_making_is_replaced() {
     );
 }
 
+/// Another webhook may have put a container before it since.
+#[test]
+fn a_sidecar_that_is_put_in_anew_keeps_its_place() {
+    let mut pod = injected(&pod(), projected());
+    let list = pod["spec"]["initContainers"].as_array_mut().unwrap();
+    list.insert(0, json!({"name": "first", "image": "i"}));
+    list[1]["image"] = "evil".into();
+    let again = with(&pod, projected()).unwrap();
+    assert_eq!(again.outcome, Outcome::Injected);
+    let list = again.pod()["spec"]["initContainers"].as_array().unwrap();
+    let names: Vec<_> = list.iter().map(|c| &c["name"]).collect();
+    assert_eq!(names, ["first", "token-sidecar"]);
+    assert_ne!(list[1]["image"], "evil");
+}
+
 #[test]
 fn the_profiles_list_of_annotations_holds() {
     let strict = Profile {
