@@ -251,7 +251,7 @@ async fn a_variable_that_holds_the_url_is_named() {
 #[tokio::test]
 async fn a_request_without_a_way_is_not_reached_and_one_without_an_answer_ends() {
     let lab = Lab::new().await;
-    let free = harness::ports::free().unwrap();
+    let closed = harness::ports::closed().unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let setup = |upstream: &str| {
         lab.aks().config(format!(
@@ -261,7 +261,7 @@ async fn a_request_without_a_way_is_not_reached_and_one_without_an_answer_ends()
         ))
     };
     let asked = ["--request", "/x"];
-    let examined = examine_with(&setup(&free.to_string()), &asked).await;
+    let examined = examine_with(&setup(&closed.address().to_string()), &asked).await;
     examined.assert(ROUTE, "connect", "fail", "connection_refused");
     examined.assert_blocked(ROUTE, "request", "route default: connect");
     // It is the layer that failed which is in the way.
