@@ -323,7 +323,13 @@ class Readme(unittest.TestCase):
             elif words[:2] == ["docker", "build"]:
                 given = shlex.split(line)
                 dockerfile = (ROOT / given[given.index("-f") + 1]).read_text()
-                self.assertRegex(dockerfile, rf"(?m)^FROM .* AS {given[given.index('--target') + 1]}$")
+                output, target = (given[given.index(option) + 1] for option in ("--output", "--target"))
+                stages = {name: (base, steps) for base, name, steps in re.findall(r"(?ms)^FROM (\S+) AS (\S+)$(.*?)(?=^FROM |\Z)", dockerfile)}
+                base, steps = stages[target]
+                self.assertEqual(base, "scratch", "the whole of that stage is put out")
+                # What is compared is among it.
+                made_by, folder = re.search(r"(?m)^COPY --from=(\S+) (\S+) /$", steps).groups()
+                self.assertIn(folder + given[given.index("cmp") + 1].removeprefix(f"{output}/"), stages[made_by][1])
                 for at, word in enumerate(given):
                     if word == "--build-arg":
                         self.assertRegex(dockerfile, rf"(?m)^ARG {given[at + 1].split('=')[0]}(=|$)")

@@ -161,7 +161,7 @@ async fn its_variable_may_have_another_name_and_its_backend_be_a_stand_in() {
         &["sh", "-c", &script, program().to_str().unwrap()],
     );
     call(server).await;
-    let request = stand_in.requests().entry(0).await;
+    let request = stand_in.requests().wait_for(1).await.unwrap().remove(0);
     assert_eq!(request.path(), "/users/7");
     assert!(
         request.token.is_some(),
