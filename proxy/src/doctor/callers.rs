@@ -73,7 +73,8 @@ pub(super) async fn examine(
     let accepted = match &credential.grant {
         GrantParams::EntraOnBehalfOf(_) => entra(of, credential, subjects, facts, clock).await,
         grant if authenticates(grant) => {
-            nobody(of, credential, exchanger, subjects, facts, clock).await
+            let tokens = with_nobody(credential, subjects, clock);
+            nobody(of, credential, exchanger, tokens, facts).await
         }
         _ => Step::skip(
             of,
@@ -151,15 +152,8 @@ fn own_scope(scope: &str) -> String {
     }
 }
 
-/// Another server: asked to exchange what is no token. It looks at the client first (RFC 6749 section 3.2.1).
-async fn nobody(
-    of: &str,
-    credential: &CredentialParams,
-    exchanger: &dyn Exchanger,
-    subjects: &Subjects,
-    facts: &Facts,
-    clock: &Clock,
-) -> Step {
+/// The subject tokens of a credential, with what is no token in the caller's place.
+fn with_nobody(credential: &CredentialParams, subjects: &Subjects, clock: &Clock) -> SubjectTokens {
     let until = clock.unix_now() + Duration::from_secs(60);
     let made_up = SubjectToken::issued(Zeroizing::new(NOBODY.to_owned()), until);
     let mut tokens: Vec<_> = exchange::tokens(credential, subjects)
@@ -167,7 +161,18 @@ async fn nobody(
         .cloned()
         .collect();
     tokens.push((Arc::from(caller::NAME), Arc::new(made_up)));
-    match exchange::once(credential, exchanger, SubjectTokens::new(tokens)).await {
+    SubjectTokens::new(tokens)
+}
+
+/// Another server: asked to exchange what is no token. It looks at the client first (RFC 6749 section 3.2.1).
+async fn nobody(
+    of: &str,
+    credential: &CredentialParams,
+    exchanger: &dyn Exchanger,
+    tokens: SubjectTokens,
+    facts: &Facts,
+) -> Step {
+    match exchange::once(credential, exchanger, tokens).await {
         Ok(_) => Step::warn(
             of,
             CLIENT,
