@@ -65,8 +65,8 @@ def webhook(helm: Helm, folder: pathlib.Path):
 
 class Test(unittest.TestCase):
     @contextlib.contextmanager
-    def release(self, helm_binary: str):
-        """A Helm with a release of the injector, whose pods that end are the real binary."""
+    def release(self, helm_binary: str, profiles: dict | None):
+        """A Helm with a release of the injector, whose pods that end are the real binary. `profiles`: of the values; without them the chart's own."""
         with tempfile.TemporaryDirectory() as place, api_server.running(pathlib.Path(place)) as (cluster, config):
             cluster.put("/api/v1/namespaces", "kube-system", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}})
             helm, runs = Helm(helm_binary, pathlib.Path(place), cluster, config), iter(range(99))
@@ -82,9 +82,9 @@ class Test(unittest.TestCase):
                 return done.returncode == 0, done.stdout + done.stderr
 
             cluster.outcome = outcome
-            # The profiles of cert-manager's values, for AKS and for Keycloak, with the certificate that Helm makes.
+            # With the certificate that Helm makes.
             values = pathlib.Path(place, "values.yaml")
-            values.write_text(yaml.safe_dump({"profiles": values_of(INJECTOR / "ci" / "cert-manager-values.yaml")["profiles"]}))
+            values.write_text(yaml.safe_dump({"profiles": profiles} if profiles else {}))
             done = helm("install", "injector", str(INJECTOR), "--set", f"fullnameOverride={NAME}", "--values", str(values))
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertIn("helm test -n mcp injector --logs", done.stdout, "the notes")
@@ -92,8 +92,10 @@ class Test(unittest.TestCase):
 
     def test_it_passes_where_the_webhook_injects_and_says_why_where_not(self):
         other = upgraded(None, HELMS["helm 4"]).serving["data"]["ca.crt"]
+        # For AKS and for Keycloak.
+        profiles = values_of(INJECTOR / "ci" / "cert-manager-values.yaml")["profiles"]
         for name, helm_binary in HELMS.items():
-            with self.subTest(helm=name), self.release(helm_binary) as helm:
+            with self.subTest(helm=name), self.release(helm_binary, profiles) as helm:
                 # Nobody answers.
                 self.fails(helm, "[FAIL] webhook: connect: connection_refused", "networkPolicy.callersFrom")
                 with tempfile.TemporaryDirectory() as folder, webhook(helm, pathlib.Path(folder)) as self.port:
@@ -108,6 +110,27 @@ class Test(unittest.TestCase):
                     self.fails(helm, "[FAIL] webhook: tls: tls_certificate_error", "of one make")
                     secret["data"] = before
                     self.assertEqual(helm("test", "injector").returncode, 0)
+
+    def test_profiles_whose_routes_pods_bring_are_tried_with_a_route_of_the_tests_own(self):
+        closed = {"token": {"aks": {}}, "annotations": ["routes", "log-level"]}
+        projected = {"token": {"projected": {"audience": "https://sts.example.com"}}, "port": 8180}
+        for profiles, said in [
+            # The chart's default values.
+            (None, ["[ok]   profile default: review: injected"]),
+            (
+                {"closed": closed, "projected": projected},
+                [
+                    "[ok]   profile projected: review: injected",
+                    "[skip] profile closed: review: not asked: its routes come from the annotations of pods, and it does not let pods use token-sidecar.io/credentials",
+                ],
+            ),
+        ]:
+            with self.subTest(profiles=profiles), self.release(HELMS["helm 4"], profiles) as helm:
+                with tempfile.TemporaryDirectory() as folder, webhook(helm, pathlib.Path(folder)) as self.port:
+                    done = helm("test", "injector", "--logs")
+                    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                    for line in said:
+                        self.assertIn(line, done.stdout)
 
     def fails(self, helm: Helm, *words: str):
         done = helm("test", "injector", "--logs")

@@ -19,7 +19,7 @@ use crate::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, header::CONTENT_TYPE};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sidecar_runtime::{clock::Clock, telemetry::chain};
 use std::{
     io,
@@ -35,6 +35,8 @@ use zeroize::Zeroizing;
 const WITHIN: Duration = Duration::from_secs(5);
 /// The namespace of the pods that are asked about, and the uid of the reviews. There need be none of this name.
 const NAME: &str = "token-sidecar-probe";
+/// Where the pod's workload would call. There is nobody, and nobody tries.
+const UPSTREAM: &str = "https://upstream.invalid";
 /// More of what the webhook says is not shown.
 const MAX_SAID: usize = 1024;
 
@@ -94,16 +96,13 @@ async fn examine(asked: &WebhookProbe, clock: &Clock) -> Report {
     let stop = report.steps().last().map(Step::name).unwrap_or_default();
     for (name, profile) in &asked.profiles.0 {
         let of = format!("profile {name}");
-        report.push(match (&way, elsewhere(profile)) {
+        report.push(match (&way, brought(profile)) {
             (None, _) => Step::blocked(of, REVIEW, &stop),
-            (_, Some(credential)) => Step::skip(
-                of,
-                REVIEW,
-                format!(
-                    "not asked: its credential `{credential}` comes from the annotations of pods"
-                ),
-            ),
-            _ => review(&client, asked.url.path(), name, profile).await,
+            (_, Err(why)) => Step::skip(of, REVIEW, why),
+            (_, Ok(annotations)) => {
+                let asking = asking(name, profile, annotations);
+                review(&client, asked.url.path(), of, asking).await
+            }
         });
     }
     report
@@ -149,20 +148,61 @@ fn of_a_webhook(step: Step) -> Step {
     .mend(mend)
 }
 
-/// A credential that the profile leaves to pods to give: no pod of ours could be injected.
-fn elsewhere(profile: &Profile) -> Option<&str> {
-    let SidecarConfig::Inline { credentials, .. } = &profile.config else {
-        return None;
+/// The annotations of our pod: what the profile leaves to pods to give, where it has nothing to do of its own. Nothing is ever sent there.
+///
+/// # Errors
+/// What it leaves to them is not for us to give: why no pod of ours could be injected.
+fn brought(profile: &Profile) -> Result<Map<String, Value>, String> {
+    let mut annotations = Map::new();
+    let SidecarConfig::Inline {
+        credentials,
+        routes,
+    } = &profile.config
+    else {
+        return Ok(annotations);
     };
-    profile.rewrite.iter().find_map(|r| match &r.credential {
+    let elsewhere = profile.rewrite.iter().find_map(|r| match &r.credential {
         RewriteCredential::Named(name) if !credentials.contains_key(name) => Some(name.as_str()),
         _ => None,
-    })
+    });
+    if let Some(credential) = elsewhere {
+        return Err(format!(
+            "not asked: its credential `{credential}` comes from the annotations of pods"
+        ));
+    }
+    if !profile.rewrite.is_empty() || !routes.is_empty() {
+        return Ok(annotations);
+    }
+    let of_ours = [
+        (
+            "credentials",
+            json!({ NAME: { "tokenExchange": { "tokenEndpoint": "https://authority.invalid/token" } } }),
+        ),
+        (
+            "routes",
+            json!([{
+                "name": NAME,
+                "listen": format!("127.0.0.1:{}", profile.port),
+                "upstream": UPSTREAM,
+                "credential": NAME,
+            }]),
+        ),
+    ];
+    for (name, value) in of_ours {
+        if let Some(allowed) = &profile.annotations
+            && !allowed.iter().any(|a| a == name)
+        {
+            return Err(format!(
+                "not asked: its routes come from the annotations of pods, and it does not let pods use token-sidecar.io/{name}, which a pod of this test would need"
+            ));
+        }
+        annotations.insert(format!("token-sidecar.io/{name}"), value.to_string().into());
+    }
+    Ok(annotations)
 }
 
-async fn review(client: &AuthorityClient, path: &str, name: &str, profile: &Profile) -> Step {
-    let of = format!("profile {name}");
-    let body = Zeroizing::new(asking(name, profile).to_string().into_bytes());
+async fn review(client: &AuthorityClient, path: &str, of: String, asking: Value) -> Step {
+    let body = Zeroizing::new(asking.to_string().into_bytes());
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     match timeout(WITHIN, client.post_form(path, &json, body)).await {
         Ok(Ok(reply)) => judged(of, &reply),
@@ -237,8 +277,9 @@ fn said(words: &[u8]) -> String {
     line.take(MAX_SAID).collect()
 }
 
-/// A dry-run review of a pod that asks for the profile, and has what the profile rewrites.
-fn asking(name: &str, profile: &Profile) -> Value {
+/// A dry-run review of a pod that asks for the profile, and has what the profile rewrites and these annotations.
+fn asking(name: &str, profile: &Profile, mut annotations: Map<String, Value>) -> Value {
+    annotations.insert("token-sidecar.io/profile".into(), name.into());
     let mut containers: Vec<&str> = profile
         .rewrite
         .iter()
@@ -257,7 +298,7 @@ fn asking(name: &str, profile: &Profile) -> Value {
         .map(|container| {
             let variables = profile.rewrite.iter().filter(|r| set(r, container));
             let env: Vec<Value> = variables
-                .map(|r| json!({ "name": r.variable, "value": "https://upstream.invalid" }))
+                .map(|r| json!({ "name": r.variable, "value": UPSTREAM }))
                 .collect();
             json!({ "name": container, "image": "registry.invalid/workload", "env": env })
         })
@@ -269,7 +310,7 @@ fn asking(name: &str, profile: &Profile) -> Value {
             "name": NAME,
             "namespace": NAME,
             "labels": { "token-sidecar.io/inject": "true" },
-            "annotations": { "token-sidecar.io/profile": name },
+            "annotations": annotations,
         },
         "spec": { "serviceAccountName": "default", "containers": containers },
     });
