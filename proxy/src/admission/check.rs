@@ -4,10 +4,11 @@
 use super::{
     patch::text,
     profile::{Profile, SidecarConfig},
-    wish::{PREFIX, shown},
+    wish::{PREFIX, shown_chars},
     yaml::{self, Kind, Node},
 };
 use serde_json::Value;
+use std::cell::OnceCell;
 
 /// What an injected sidecar's configuration may count on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,74 +31,120 @@ pub struct Fault {
 /// Checks a sidecar's configuration (JSON) against what it may count on. What is wrong is for people.
 pub type Check = dyn Fn(&str, &Environment) -> Result<(), Vec<Fault>> + Send + Sync;
 
-/// A fault as the pod's author is told it. `profile`: with what the pod's annotations brought.
-pub(super) fn told(fault: &Fault, pod: &Value, profile: &Profile) -> String {
-    let Fault { path, message } = fault;
-    let annotation = of_credentials(path, pod).or_else(|| of_routes(path, pod, profile));
-    match (annotation, path.as_str()) {
-        (Some(annotation), _) => format!("{annotation}: {message}"),
-        (None, "") => format!("the sidecar's configuration: {message}"),
-        (None, path) => format!("the sidecar's configuration: {path}: {message}"),
+/// Tells faults as the pod's author knows them. An annotation is read when the first fault needs it, and once: there may be many faults, and an annotation
+/// may be large.
+pub(super) struct Teller<'p> {
+    pod: &'p Value,
+    profile: &'p Profile,
+    /// With the names of all credentials in it.
+    credentials: OnceCell<Option<(Annotation<'p>, Vec<String>)>>,
+    /// With how many routes are in it.
+    routes: OnceCell<Option<(Annotation<'p>, usize)>>,
+}
+
+/// What an annotation says, and its text.
+struct Annotation<'p> {
+    name: &'static str,
+    text: &'p str,
+    root: Node,
+}
+
+impl<'p> Teller<'p> {
+    /// `profile`: with what the pod's annotations brought.
+    pub(super) fn new(pod: &'p Value, profile: &'p Profile) -> Self {
+        Self {
+            pod,
+            profile,
+            credentials: OnceCell::new(),
+            routes: OnceCell::new(),
+        }
+    }
+
+    /// One fault, in a line.
+    pub(super) fn told(&self, fault: &Fault) -> String {
+        #[cfg(test)]
+        work::TOLD.set(work::TOLD.get() + 1);
+        let Fault { path, message } = fault;
+        let annotation = self.of_credentials(path).or_else(|| self.of_routes(path));
+        match (annotation, path.as_str()) {
+            (Some(annotation), _) => format!("{annotation}: {message}"),
+            (None, "") => format!("the sidecar's configuration: {message}"),
+            (None, path) => format!("the sidecar's configuration: {path}: {message}"),
+        }
+    }
+
+    /// A credential that an annotation brought goes before the profile's of its name.
+    fn of_credentials(&self, path: &str) -> Option<String> {
+        let rest = path.strip_prefix("credentials.")?;
+        let (annotation, names) = self
+            .credentials
+            .get_or_init(|| {
+                let annotation = Annotation::read(self.pod, "credentials")?;
+                let Value::Object(all) = annotation.root.value() else {
+                    return None;
+                };
+                Some((annotation, all.into_iter().map(|(name, _)| name).collect()))
+            })
+            .as_ref()?;
+        let own = names.iter().any(|name| below(rest, name).is_some());
+        own.then(|| annotation.place(rest))
+    }
+
+    /// The routes of an annotation come after the profile's own, and before those of rewritten variables.
+    fn of_routes(&self, path: &str) -> Option<String> {
+        let (index, rest) = path.strip_prefix("routes[")?.split_once(']')?;
+        let SidecarConfig::Inline { routes, .. } = &self.profile.config else {
+            return None;
+        };
+        let (annotation, brought) = self
+            .routes
+            .get_or_init(|| {
+                let annotation = Annotation::read(self.pod, "routes")?;
+                let brought = annotation.root.value().as_array()?.len();
+                Some((annotation, brought))
+            })
+            .as_ref()?;
+        let first = routes.len().checked_sub(*brought)?;
+        let index = index.parse::<usize>().ok()?.checked_sub(first)?;
+        (index < *brought).then(|| annotation.place(&format!("[{index}]{rest}")))
     }
 }
 
-/// The text of an annotation, and what it says.
-fn read<'p>(pod: &'p Value, name: &str) -> Option<(&'p str, Node)> {
-    let annotations = pod.get("metadata")?.get("annotations")?;
-    let text = text(annotations, &format!("{PREFIX}{name}"));
-    Some((text, yaml::documents(text).ok()?.pop()?.root?))
+impl<'p> Annotation<'p> {
+    fn read(pod: &'p Value, name: &'static str) -> Option<Self> {
+        #[cfg(test)]
+        work::READ.set(work::READ.get() + 1);
+        let annotations = pod.get("metadata")?.get("annotations")?;
+        let text = text(annotations, &format!("{PREFIX}{name}"));
+        let root = yaml::documents(text).ok()?.pop()?.root?;
+        Some(Self { name, text, root })
+    }
+
+    /// Its name, the place of a key in it (of the last thing on the way there, for one that is missing), and the key.
+    fn place(&self, path: &str) -> String {
+        let (mut node, mut rest) = (&self.root, path);
+        while let Some((next, after)) = step(node, rest) {
+            (node, rest) = (next, after);
+        }
+        let before = self.text.get(..node.at.start).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let last = before.rsplit('\n').next().unwrap_or_default();
+        let column = last.chars().count() + 1;
+        let name = self.name;
+        format!("annotation {PREFIX}{name}: line {line}, column {column}: {path}")
+    }
 }
 
-/// A credential that an annotation brought goes before the profile's of its name.
-fn of_credentials(path: &str, pod: &Value) -> Option<String> {
-    let rest = path.strip_prefix("credentials.")?;
-    let (text, root) = read(pod, "credentials")?;
-    let all = root.value();
-    let own = all
-        .as_object()?
-        .keys()
-        .any(|name| below(rest, &shown(name)).is_some());
-    own.then(|| place("credentials", &root, rest, text))
-}
-
-/// The routes of an annotation come after the profile's own, and before those of rewritten variables.
-fn of_routes(path: &str, pod: &Value, profile: &Profile) -> Option<String> {
-    let (index, rest) = path.strip_prefix("routes[")?.split_once(']')?;
-    let SidecarConfig::Inline { routes, .. } = &profile.config else {
-        return None;
-    };
-    let (text, root) = read(pod, "routes")?;
-    let brought = root.value().as_array()?.len();
-    let first = routes.len().checked_sub(brought)?;
-    let index = index.parse::<usize>().ok()?.checked_sub(first)?;
-    (index < brought).then(|| place("routes", &root, &format!("[{index}]{rest}"), text))
-}
-
-/// What is left of a path after a key that it begins with.
+/// What is left of a path after a key that it begins with, which is in it as messages show it. Allocates nothing: an annotation may have many keys.
 fn below<'p>(path: &'p str, key: &str) -> Option<&'p str> {
-    let rest = path.strip_prefix(key)?;
+    let mut rest = path;
+    for char in shown_chars(key) {
+        rest = rest.strip_prefix(char)?;
+    }
     match rest.strip_prefix('.') {
         Some(rest) => Some(rest),
         None => (rest.is_empty() || rest.starts_with('[')).then_some(rest),
     }
-}
-
-/// An annotation, the place of a key in it (of the last thing on the way there, for one that is missing), and the key.
-fn place(name: &str, root: &Node, path: &str, text: &str) -> String {
-    let (mut node, mut rest) = (root, path);
-    while let Some((next, after)) = step(node, rest) {
-        (node, rest) = (next, after);
-    }
-    let before = text.get(..node.at.start).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
-    format!("annotation {PREFIX}{name}: line {line}, column {column}: {path}")
 }
 
 /// One step along a path, and what is left of it.
@@ -110,8 +157,20 @@ fn step<'n, 'p>(node: &'n Node, path: &'p str) -> Option<(&'n Node, &'p str)> {
         }
         Kind::Map { entries, .. } => entries
             .iter()
-            .filter_map(|e| Some((&e.node, below(path, &shown(&e.key))?)))
+            .filter_map(|e| Some((&e.node, below(path, &e.key)?)))
             .min_by_key(|(_, rest)| rest.len()),
         Kind::Scalar { .. } | Kind::Alias { .. } => None,
+    }
+}
+
+/// What telling costs, counted.
+#[cfg(test)]
+pub(super) mod work {
+    use std::cell::Cell;
+    thread_local! {
+        /// Annotations read.
+        pub(in super::super) static READ: Cell<usize> = const { Cell::new(0) };
+        /// Faults told.
+        pub(in super::super) static TOLD: Cell<usize> = const { Cell::new(0) };
     }
 }

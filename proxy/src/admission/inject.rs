@@ -8,7 +8,7 @@ use super::{
     again::Earlier,
     aks,
     bounds::too_large,
-    check::{self, Check},
+    check::{Check, Teller},
     container,
     hindrances::hindrances,
     mesh,
@@ -244,8 +244,9 @@ fn add(
             &configuration.to_string(),
             &container::environment(profile, &plan.routes),
         ) {
+            let teller = Teller::new(&patch.object, profile);
             for fault in faults {
-                problems.push(check::told(&fault, &patch.object, profile));
+                problems.push_with(|| teller.told(&fault));
             }
         }
     }

@@ -20,6 +20,15 @@ impl Problems {
         }
     }
 
+    /// One more, put into words only if it is said.
+    pub(super) fn push_with(&mut self, problem: impl FnOnce() -> String) {
+        if self.said.len() < MAX_SAID {
+            self.said.push(problem());
+        } else {
+            self.more += 1;
+        }
+    }
+
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.said.is_empty()

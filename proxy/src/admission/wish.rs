@@ -181,11 +181,14 @@ fn port(text: &str) -> Result<u16, String> {
 
 /// Text of the user's for a message.
 pub(super) fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(96).flat_map(char::escape_debug).collect();
-    if text.chars().nth(96).is_some() {
-        out.push('…');
-    }
-    out
+    shown_chars(text).collect()
+}
+
+/// As [`shown`], char by char.
+pub(super) fn shown_chars(text: &str) -> impl Iterator<Item = char> {
+    let more = text.chars().nth(96).map(|_| '…');
+    let start = text.chars().take(96).flat_map(char::escape_debug);
+    start.chain(more)
 }
 
 #[cfg(test)]

@@ -329,3 +329,41 @@ fn a_job_that_would_never_end() {
         "a Job whose sidecar is an ordinary container never ends; leave out `native: false` (Kubernetes 1.29 or newer), or leave the sidecar out"
     );
 }
+
+/// What a review costs does not grow with the faults times the annotation: an annotation is read once for all of them, and what is not said is not told.
+#[test]
+fn many_faults_in_a_large_annotation_are_told_at_the_cost_of_one_reading() {
+    use super::super::{check::work, problems::MAX_SAID};
+    let list = ["x"; 500].join(",");
+    let credentials = (0..400).map(|i| format!("c{i}: *all\n"));
+    let credentials = format!("c: &all [{list}]\n{}", credentials.collect::<String>());
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({
+        "token-sidecar.io/credentials": credentials,
+        "token-sidecar.io/routes": "[{name: a}, {name: b}]",
+    });
+    let check = |_: &str, _: &Environment| {
+        let fault = |path: String| Fault {
+            path,
+            message: "is wrong".into(),
+        };
+        let credentials = (0..50).map(|i| fault(format!("credentials.c{i}.grant")));
+        let routes = (0..50).map(|i| fault(format!("routes[{}].match", i % 2)));
+        Err(routes.zip(credentials).flat_map(<[_; 2]>::from).collect())
+    };
+    work::READ.set(0);
+    work::TOLD.set(0);
+    let problems = with_check(&pod, profile(), &check)
+        .map(|i| i.pod().clone())
+        .unwrap_err();
+    assert_eq!((work::READ.get(), work::TOLD.get()), (2, MAX_SAID));
+    assert_eq!(problems.len(), MAX_SAID + 1, "{problems:?}");
+    assert_eq!(
+        [&problems[2], &problems[3], &problems[MAX_SAID]],
+        [
+            "annotation token-sidecar.io/routes: line 1, column 13: [1].match: is wrong",
+            "annotation token-sidecar.io/credentials: line 3, column 5: c1.grant: is wrong",
+            "and 80 more",
+        ]
+    );
+}
