@@ -205,6 +205,7 @@ class Meaning(unittest.TestCase):
 
         def paths(values, at=""):
             for key, child in values.items():
+                key = key.replace(".", r"\.")  # As --set wants it.
                 yield f"{at}{key}"
                 # What is as in a pod is Kubernetes' to look at.
                 if isinstance(child, dict) and not key.lower().endswith(("securitycontext", "resources")):

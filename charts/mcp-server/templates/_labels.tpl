@@ -61,7 +61,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{/* Annotations of the test's pod. */}}
 {{- define "mcp-server.testAnnotations" -}}
 {{- /* It stays, for `kubectl logs`, until the next try: Helm 3 asks for the log after it has deleted what `hook-succeeded` names. */ -}}
-{{- $own := dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation" "linkerd.io/inject" "disabled" -}}
+{{- $own := dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation" "linkerd.io/inject" "disabled" "consul.hashicorp.com/connect-inject" "false" -}}
 {{- include "mcp-server.strings" (merge $own (include "mcp-server.ownAnnotations" . | fromYaml) (deepCopy (.Values.podAnnotations | default dict))) -}}
 {{- end -}}
 

@@ -1,4 +1,4 @@
-{{/* What all pods of this chart have in common: labels and annotations, hardening, and what pods that end have besides. */}}
+{{/* What all pods of this chart have in common: labels and annotations, nodes, hardening, and what pods that end (those of hooks) have besides. */}}
 
 {{/*
 Labels and annotations of the values beside the chart's own, as text, and never in their place: by those the webhook's pods are known. In: a dict of `root`; `labels` and
@@ -30,22 +30,48 @@ end. In: a dict of `root`; `name`, what stands behind the chart's name; `annotat
 */}}
 {{- define "injector.endingMetadata" -}}
 {{- $labels := dict "app.kubernetes.io/name" (printf "token-sidecar-injector-%s" .name) "sidecar.istio.io/inject" "false" -}}
-{{- $annotations := merge dict (.annotations | default dict) (dict "linkerd.io/inject" "disabled") -}}
+{{- $annotations := merge dict (.annotations | default dict) (dict "linkerd.io/inject" "disabled" "consul.hashicorp.com/connect-inject" "false") -}}
 {{- include "injector.podMetadata" (dict "root" .root "labels" $labels "annotations" $annotations) -}}
 {{- end -}}
 
-{{/* The spec of a pod that ends, but for its containers and volumes. It needs no service account of its own, which need not be there yet. */}}
+{{/* The key `nodeSelector` of a pod, where there is one: Kubernetes wants text, whatever type YAML gave it. */}}
+{{- define "injector.nodeSelector" -}}
+{{- $selector := dict -}}
+{{- range $key, $said := .Values.nodeSelector -}}
+{{- $_ := set $selector $key (ternary $said (toJson $said) (kindIs "string" $said)) -}}
+{{- end -}}
+{{- with $selector -}}{{- toYaml (dict "nodeSelector" .) -}}{{- end -}}
+{{- end -}}
+
+{{/* Seconds after which what ends has failed. */}}
+{{- define "injector.endingSeconds" -}}
+{{- int64 ((.Values.hooks | default dict).activeDeadlineSeconds | default 240) -}}
+{{- end -}}
+
+{{/*
+The spec of a pod that ends, but for its containers and volumes. The chart's own service account need not be there yet. Of the affinity what is said of nodes: the rest is of where the
+webhook's pods are to one another, and might leave no node for this one.
+*/}}
 {{- define "injector.endingPod" -}}
-serviceAccountName: {{ ternary "default" (.Values.serviceAccount.name | default "default") .Values.serviceAccount.create }}
+{{- $account := ternary "default" (.Values.serviceAccount.name | default "default") .Values.serviceAccount.create -}}
+serviceAccountName: {{ (.Values.hooks | default dict).serviceAccountName | default $account }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 restartPolicy: Never
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
-{{- range $key := list "imagePullSecrets" "nodeSelector" "tolerations" "priorityClassName" }}
+{{- range $key := list "imagePullSecrets" "tolerations" "priorityClassName" }}
 {{- with index $.Values $key }}
 {{ toYaml (dict $key .) }}
 {{- end }}
+{{- end }}
+{{- with include "injector.nodeSelector" . }}
+{{ . }}
+{{- end }}
+{{- with (.Values.affinity | default dict).nodeAffinity }}
+affinity:
+  nodeAffinity:
+    {{- toYaml . | nindent 4 }}
 {{- end }}
 {{- end -}}
 
