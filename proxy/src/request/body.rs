@@ -1,8 +1,10 @@
 //! Bodies on their way through. A request's body can be kept while it streams, up to the replay buffer, so that it can be sent a second time. It streams
 //! with back-pressure: nothing else is collected. Responses' bodies are in [`response`].
 
+mod ahead;
 mod response;
 
+pub use ahead::Ahead;
 pub use response::{Lease, ResponseBody};
 
 use super::{conn::Conn, strip, timer::Deadline};
@@ -89,6 +91,8 @@ pub struct LiveBody {
     seen: u64,
     ended: bool,
     failure: Option<BodyError>,
+    /// The use that counts was dropped: nobody asks for the rest.
+    given_up: bool,
     /// Which use of it is the one that counts.
     uses: u32,
     /// Wakes whoever waits for more of it.
@@ -117,6 +121,7 @@ impl RequestBody {
             seen: 0,
             ended: false,
             failure: None,
+            given_up: false,
             uses: 0,
             waiting: None,
             watching: None,
@@ -138,6 +143,7 @@ impl Replayable {
         live.replayed = 0;
         live.trailers_sent = false;
         live.uses += 1;
+        live.given_up = false;
         if let Some(waker) = live.waiting.take() {
             waker.wake();
         }
@@ -157,10 +163,10 @@ impl Replayable {
         self.0.borrow().failure
     }
 
-    /// Ready when the body has ended, or failed: whether it went out whole. One task at a time.
+    /// Ready when the body has ended, or will not any more, since it failed or the connection gave it up: whether it went out whole. One task at a time.
     pub fn poll_ended(&self, cx: &Context<'_>) -> Poll<bool> {
         let mut live = self.0.borrow_mut();
-        if live.ended || live.failure.is_some() {
+        if live.ended || live.failure.is_some() || live.given_up {
             return Poll::Ready(live.ended);
         }
         live.watching = Some(cx.waker().clone());
@@ -284,6 +290,19 @@ impl LiveBody {
 
     fn nothing_to_replay(&self) -> bool {
         self.kept.as_ref().is_none_or(|k| self.replayed >= k.len())
+    }
+}
+
+/// A connection that drops a body wants no more of it, as HTTP/2 says with RST_STREAM (RFC 9113 section 8.1): who waits for its end would wait in vain.
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Self::Live(live, which) = self
+            && let Ok(mut live) = live.try_borrow_mut()
+            && live.uses == *which
+        {
+            live.given_up = true;
+            live.wake_watcher();
+        }
     }
 }
 

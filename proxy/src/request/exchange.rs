@@ -5,7 +5,7 @@ mod failure;
 
 use super::{
     access::Grant,
-    body::{BodyRules, Lease, Replayable, RequestBody, ResponseBody},
+    body::{Ahead, BodyRules, Lease, Replayable, RequestBody, ResponseBody},
     bound::Bound,
     challenge,
     conn::Conn,
@@ -111,7 +111,7 @@ impl Exchange<'_> {
         let mut rejected = false;
         let mut resent = false;
         let mut renonced = false;
-        let (response, mut lease) = loop {
+        let (mut response, mut lease) = loop {
             // Opening a connection has a timeout of its own; what is left of an earlier attempt's must not cut it short.
             self.deadline.disarm();
             let checkout = self
@@ -200,14 +200,18 @@ impl Exchange<'_> {
             }
             break (response, lease);
         };
+        let mut ahead = None;
         let ends = match replay {
             // Apart, so that others do not carry its state.
             Some(body) if leftover::is_early(body, &response, head.kept.version) => {
-                !Box::pin(leftover::goes_by(self.deadline, &mut lease, body)).await
+                let ahead = ahead.insert(Box::<Ahead>::default());
+                let answer = response.body_mut();
+                let deadline = self.deadline;
+                !Box::pin(leftover::goes_by(deadline, &mut lease, body, answer, ahead)).await
             }
             _ => false,
         };
-        let mut answer = self.answer(response, lease, workload, replay);
+        let mut answer = self.answer(response, ahead, lease, workload, replay);
         if ends && let Answer::Response(response) = &mut answer {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -391,6 +395,7 @@ impl Exchange<'_> {
     fn answer(
         &self,
         mut response: Response<Incoming>,
+        ahead: Option<Box<Ahead>>,
         lease: Lease,
         workload: Option<OnUpgrade>,
         replay: Option<&Replayable>,
@@ -426,6 +431,7 @@ impl Exchange<'_> {
         *response.version_mut() = Version::HTTP_11;
         Answer::Response(response.map(|incoming| {
             ResponseBody::upstream(
+                ahead,
                 incoming,
                 lease,
                 Arc::clone(&route.strip_response),

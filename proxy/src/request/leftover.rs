@@ -7,13 +7,14 @@
 //! Not for answers that stream: those and the body of their request may last side by side.
 
 use super::{
-    body::{Lease, Replayable},
+    body::{Ahead, Lease, Replayable},
     conn::Conn,
     timer::Deadline,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Response, Version, header, request::Parts};
 use http_body::Body;
+use hyper::body::Incoming;
 use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 use tokio::time::Instant;
 
@@ -114,16 +115,21 @@ pub fn is_early(body: &Replayable, response: &Response<impl Body>, version: Vers
     !body.ended() && version < Version::HTTP_2 && short()
 }
 
-/// Whether the rest of the body goes to the upstream within [`LONGEST`], which is not tried when it says that it is more than [`MOST`]. The deadline is the request's; how it is left means nothing.
-pub async fn goes_by(deadline: &Deadline, lease: &mut Lease, body: &Replayable) -> bool {
+/// Whether the rest of the body goes to the upstream within [`LONGEST`], which is not tried when it says that it is more than [`MOST`]. What comes of the
+/// answer meanwhile is in `ahead`. The deadline is the request's; how it is left means nothing.
+pub async fn goes_by(
+    deadline: &Deadline,
+    lease: &mut Lease,
+    body: &Replayable,
+    answer: &mut Incoming,
+    ahead: &mut Ahead,
+) -> bool {
     if body.outstanding() > MOST {
         return false;
     }
     let until = Instant::now() + LONGEST;
     poll_fn(|cx| {
-        if let Lease::H1(lease) = lease
-            && lease.drive(cx).is_ready()
-        {
+        if ahead.drive(answer, lease, cx).is_ready() {
             // The upstream has closed: it takes nothing more.
             return Poll::Ready(body.ended());
         }

@@ -3,9 +3,12 @@
 
 use super::*;
 use crate::inbound_lab::InboundLab;
-use harness::process::Sidecar;
+use harness::process::{Metrics, Sidecar};
 use std::net::SocketAddr;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::Instant,
+};
 
 /// The sidecar waits for a body for a second. When this machine has stood still for as long as this before it was sent, the test proves nothing, and is tried
 /// again.
@@ -277,4 +280,147 @@ async fn a_body_that_comes_after_an_early_answer_leaves_the_connection_usable() 
         assert_eq!(answer.headers("connection"), ["close"], "{path}");
         assert!(raw.closes_within(LONG).await);
     }
+}
+
+/// Over HTTP/2 an upstream says with RST_STREAM (NO_ERROR) that it wants no more of the body: there is nothing to wait for.
+#[tokio::test]
+async fn a_body_that_an_http2_upstream_wants_no_more_of_is_not_waited_for() {
+    let lab = Lab::new().await;
+    let sidecar = ready(&lab, config("", &[route(&lab.upstream.url(), "")])).await;
+    let head = "POST /early HTTP/1.1\r\nHost: localhost\r\n";
+    for (framing, beginning) in [("Content-Length: 4\r\n", ""), (CHUNKED, "3\r\nabc\r\n")] {
+        let mut tries = 0..TRIES;
+        loop {
+            assert!(tries.next().is_some(), "{framing}: waited for each time");
+            let begun = Instant::now();
+            let mut raw = Raw::connect(sidecar.listen()).await.unwrap();
+            raw.send(format!("{head}{framing}\r\n{beginning}"))
+                .await
+                .unwrap();
+            let answer = raw.answer().await.unwrap();
+            let prompt = begun.elapsed() < PROMPT;
+            assert_eq!(answer.status(), 413, "{}", answer.text());
+            assert_eq!(answer.headers("connection"), ["close"], "{framing}");
+            assert!(raw.closes_within(LONG).await);
+            if prompt {
+                break;
+            }
+        }
+    }
+    let seen = lab.upstream.requests().since(0);
+    assert!(seen.iter().all(|r| r.version == http::Version::HTTP_2));
+}
+
+/// An upstream that answers with a page of more than one read before it reads any of the body; both ends of one exchange with it.
+struct Early {
+    raw: Raw,
+    /// `None` once it has closed.
+    upstream: Option<TcpStream>,
+    page: String,
+}
+
+impl Early {
+    /// The page is on its way, and so far nothing of a body of `length` bytes.
+    async fn begin(sidecar: &Sidecar, listener: &TcpListener, length: usize) -> Self {
+        let mut raw = Raw::connect(sidecar.listen()).await.unwrap();
+        raw.send(Self::request(length)).await.unwrap();
+        let accepted = within(LONG, "the upstream's connection", listener.accept());
+        let upstream = Some(accepted.await.unwrap().unwrap().0);
+        let page = (0..6000).map(|i| format!("{i:08}")).collect();
+        let mut early = Self {
+            raw,
+            upstream,
+            page,
+        };
+        early.answer().await;
+        early
+    }
+
+    fn request(length: usize) -> String {
+        format!("POST /sink HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+    }
+
+    /// The upstream reads a head, and sends the page.
+    async fn answer(&mut self) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.byte().await);
+        }
+        let (length, page) = (self.page.len(), &self.page);
+        let answer =
+            format!("HTTP/1.1 413 Content Too Large\r\nContent-Length: {length}\r\n\r\n{page}");
+        let upstream = self.upstream.as_mut().unwrap();
+        upstream.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    /// What the upstream reads next.
+    async fn byte(&mut self) -> u8 {
+        let byte = self.upstream.as_mut().unwrap().read_u8();
+        within(LONG, "a byte", byte).await.unwrap().unwrap()
+    }
+
+    /// Passes three bytes of the body on, one by one. The page was there before the second was sent: who passes it on and reads all there is has read
+    /// the page.
+    async fn three(&mut self) {
+        for sent in ["a", "b", "c"] {
+            self.raw.send(sent).await.unwrap();
+            assert_eq!(self.byte().await, sent.as_bytes()[0]);
+        }
+    }
+
+    /// Reads the page, whole, and gives whether the answer says that the connection ends.
+    async fn ends(&mut self) -> bool {
+        let got = self.raw.answer().await.unwrap();
+        assert_eq!(got.status(), 413, "{}", got.head);
+        assert!(!got.cut, "cut after {} bytes", got.body.len());
+        assert_eq!(got.text(), self.page);
+        got.headers("connection") == ["close"]
+    }
+}
+
+async fn early_lab() -> (Lab, TcpListener, Sidecar) {
+    let lab = Lab::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let sidecar = ready(&lab, config("", &[route(&url, ", replayBuffer: 0B")])).await;
+    (lab, listener, sidecar)
+}
+
+/// What the upstream is sent after it has closed destroys what was not read of its page.
+#[tokio::test]
+async fn an_early_answer_is_whole_although_the_upstream_closes_before_the_body_is_out() {
+    let (_lab, listener, sidecar) = early_lab().await;
+    let mut early = Early::begin(&sidecar, &listener, 1000).await;
+    early.three().await;
+    early.upstream = None;
+    // The first of these is answered with a reset, and the next is not taken. The answer may be there before, and the connection at its end.
+    for part in ["d", "e", "f"] {
+        drop(early.raw.send(part).await);
+        sidecar.metrics().await.unwrap();
+    }
+    assert!(early.ends().await);
+    // Nothing is held any more.
+    let done = |m: &Metrics| m.value("token_sidecar_requests_in_flight", &[]) == Some(0.0);
+    sidecar.metric("no request in flight", done).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_early_answer_whose_body_went_by_leaves_both_connections_usable() {
+    let (_lab, listener, sidecar) = early_lab().await;
+    for _ in 0..TRIES {
+        let begun = Instant::now();
+        let mut early = Early::begin(&sidecar, &listener, 3).await;
+        early.three().await;
+        let prompt = begun.elapsed() < PROMPT;
+        if early.ends().await {
+            assert!(!prompt, "not waited for");
+            continue;
+        }
+        let again = format!("{}abc", Early::request(3));
+        early.raw.send(again).await.unwrap();
+        early.answer().await;
+        assert!(!early.ends().await);
+        return;
+    }
+    panic!("never served on");
 }

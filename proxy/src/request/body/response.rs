@@ -1,6 +1,6 @@
 //! A response's body: an upstream's, which brings its connection along and gives it back at its end, or bytes of our own. Streams with back-pressure.
 
-use super::BodyError;
+use super::{BodyError, ahead::Ahead};
 use crate::request::{
     conn::InFlight,
     strip,
@@ -33,6 +33,8 @@ enum Kind {
 
 /// A body that streams from an upstream.
 struct Streaming {
+    /// What was read of it before this was made.
+    ahead: Option<Box<Ahead>>,
     incoming: Incoming,
     lease: Lease,
     strip: Arc<[HeaderName]>,
@@ -59,15 +61,17 @@ impl ResponseBody {
         }
     }
 
-    /// An upstream's body.
+    /// An upstream's body, and what was read of it already.
     pub fn upstream(
+        ahead: Option<Box<Ahead>>,
         incoming: Incoming,
         mut lease: Lease,
         strip: Arc<[HeaderName]>,
         deadline: Rc<Deadline>,
         idle: Duration,
     ) -> Self {
-        if incoming.is_end_stream() {
+        let ahead = ahead.filter(|a| !a.is_empty());
+        if ahead.is_none() && incoming.is_end_stream() {
             if let Lease::H1(lease) = &mut lease {
                 lease.give_back();
             }
@@ -80,6 +84,7 @@ impl ResponseBody {
         deadline.arm(idle);
         Self {
             kind: Kind::Upstream(Streaming {
+                ahead,
                 incoming,
                 lease,
                 strip,
@@ -98,12 +103,9 @@ impl ResponseBody {
 
 impl Streaming {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match &mut self.lease {
-            Lease::H1(lease) => match poll_driven(&mut self.incoming, lease, cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => return self.pending(cx),
-            },
-            _ => match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let frame = match self.ahead.as_mut().and_then(|a| a.pop()) {
+            Some(frame) => Some(frame),
+            None => match self.lease.poll_frame(&mut self.incoming, cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => return self.pending(cx),
             },
@@ -115,7 +117,7 @@ impl Streaming {
             }
             Some(Err(_)) => Some(Err(BodyError::Upstream)),
             Some(Ok(frame)) if frame.is_data() => {
-                if self.incoming.is_end_stream() {
+                if self.is_end_stream() {
                     self.finish();
                 } else {
                     self.deadline.arm(self.idle);
@@ -141,11 +143,37 @@ impl Streaming {
         }
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.ahead.as_ref().is_none_or(|a| a.is_empty()) && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.incoming.size_hint();
+        match (&self.ahead, rest.exact()) {
+            (Some(ahead), Some(rest)) => SizeHint::with_exact(ahead.len() + rest),
+            _ => rest,
+        }
+    }
+
     fn finish(&mut self) {
         // What is left is the workload's to read.
         self.deadline.arm(self.idle);
         if let Lease::H1(lease) = &mut self.lease {
             lease.give_back();
+        }
+    }
+}
+
+impl Lease {
+    /// The next frame of the body that comes by this connection, which is driven for it where nobody else does.
+    pub(super) fn poll_frame(
+        &mut self,
+        incoming: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::H1(lease) => poll_driven(incoming, lease, cx),
+            Self::H2(_) | Self::Dedicated(_) => Pin::new(incoming).poll_frame(cx),
         }
     }
 }
@@ -197,14 +225,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(bytes) => bytes.is_none(),
-            Kind::Upstream(s) => s.incoming.is_end_stream(),
+            Kind::Upstream(s) => s.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Kind::Upstream(s) => s.incoming.size_hint(),
+            Kind::Upstream(s) => s.size_hint(),
         }
     }
 }
