@@ -5,7 +5,10 @@ use super::{
     patch::{Patch, items, text},
     paths::Roots,
     pod::{self, Container, LISTS},
+    problems::Problems,
+    profile::Profile,
     status::{Done, Item, Status},
+    wish::shown,
 };
 use serde_json::Value;
 use std::collections::HashSet;
@@ -31,9 +34,17 @@ const VARIABLES: [&str; 4] = [
     "AZURE_CLIENT_ID",
     "AZURE_TENANT_ID",
     "AZURE_FEDERATED_TOKEN_FILE",
-    "AZURE_AUTHORITY_HOST",
+    AUTHORITY,
 ];
 const PROXY_VARIABLES: &str = "AZURE_KUBERNETES_";
+const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
+/// What it sets [`AUTHORITY`] to, by the cloud.
+const AUTHORITIES: [&str; 4] = [
+    "https://login.microsoftonline.com",
+    "https://login.microsoftonline.us",
+    "https://login.partner.microsoftonline.cn",
+    "https://login.chinacloudapi.cn",
+];
 
 /// What a container was given by it.
 #[derive(Debug, Default, PartialEq)]
@@ -85,6 +96,60 @@ pub(super) fn token_volumes(pod: &Value) -> HashSet<String> {
 /// Whether a variable is one that it sets.
 pub(super) fn is_variable(name: &str) -> bool {
     VARIABLES.contains(&name) || name.starts_with(PROXY_VARIABLES)
+}
+
+/// What the sidecar may take over of variables that its webhook sets. The webhook leaves alone what a manifest sets already, so that who writes the pod
+/// may have said them.
+pub(super) struct Trust {
+    /// There is an identity binding, for which alone it sets the token proxy's.
+    binding: bool,
+    /// The profile trusts whoever added them.
+    added: bool,
+}
+
+impl Trust {
+    pub(super) fn new(pod: &Value, profile: &Profile) -> Self {
+        let volumes = pod.get("spec").map_or(&[][..], |s| items(s, "volumes"));
+        let bound = |v: &Value| is_token_volume(v) && audiences(v).any(|a| a == BINDING_AUDIENCE);
+        Self {
+            binding: volumes.iter().any(bound),
+            added: profile.allow_added_trust,
+        }
+    }
+
+    /// Whether it is one that leads the token nowhere else.
+    pub(super) fn may(&self, variable: &Value) -> bool {
+        let (name, value) = (text(variable, "name"), text(variable, "value"));
+        if name == AUTHORITY {
+            return self.added || AUTHORITIES.contains(&value.trim_end_matches('/'));
+        }
+        !name.starts_with(PROXY_VARIABLES) || self.binding && variable.get("value").is_some()
+    }
+}
+
+/// What the sidecar takes over of what a container was given: nothing where nobody asked for its webhook, which then has not been here.
+pub(super) fn taken_over(
+    given: Given,
+    pod: &Value,
+    profile: &Profile,
+    warnings: &mut Problems,
+) -> Option<Given> {
+    if !asked(pod) {
+        return None;
+    }
+    let trust = Trust::new(pod, profile);
+    let (env, not): (Vec<Value>, Vec<Value>) = given
+        .env
+        .into_iter()
+        .partition(|variable| trust.may(variable));
+    for variable in not {
+        warnings.push(format!(
+            "{} of the workload is not what AKS' webhook sets, and decides who gets the sidecar's token; the sidecar does not take it over; take it out \
+             of the pod, or name the authority in the profile (`token.projected.authorityHost`)",
+            shown(text(&variable, "name"))
+        ));
+    }
+    Some(Given { env, ..given })
 }
 
 /// What a container was given, if it has the token.

@@ -257,6 +257,8 @@ fn add(
 
     let mut status = earlier.status(name);
     let given = aks::strip(patch, &mut status);
+    let had = given.is_some();
+    let given = given.and_then(|g| aks::taken_over(g, &patch.object, profile, warnings));
     for change in plan.changes {
         rewrite(patch, &mut status, change, &earlier);
     }
@@ -281,7 +283,7 @@ fn add(
         status.volumes.push(volume);
     }
     status.label(patch, INJECTED, "true");
-    leave_alone(patch, &mut status, &profile.token, given.is_some());
+    leave_alone(patch, &mut status, &profile.token, had);
     status.write(patch);
     if status.text().len() > MAX_TEXT {
         problems.push("what injection must remember of this pod is larger than annotations may be (256 KiB); make the variables smaller that AKS' webhook's token is mounted for");
@@ -347,8 +349,7 @@ fn put(
     let (place, sidecar) = match &earlier.sidecar {
         None => (None, fresh),
         Some((was_in, place, was)) => {
-            let aks = matches!(profile.token, TokenSource::Aks { .. });
-            let sidecar = settled::container(&fresh, was, &patch.object, aks);
+            let sidecar = settled::container(&fresh, was, &patch.object, profile);
             let changed = settled::changed(&sidecar, was);
             if !changed.is_empty() {
                 warnings.push(format!(

@@ -41,6 +41,8 @@ pub struct Profile {
     pub mounts: Vec<Mount>,
     /// Injects into pods with `hostNetwork`, too.
     pub allow_host_network: bool,
+    /// Leaves it to other webhooks whom the sidecar trusts and which way its calls go.
+    pub allow_added_trust: bool,
     /// The annotations that pods may use, without prefix; `None`: all.
     pub annotations: Option<Vec<String>>,
 }

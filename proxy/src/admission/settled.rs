@@ -2,22 +2,29 @@
 //! container, as long as it cannot change whose token goes where.
 //!
 //! Kept: defaults, a digest behind the same image, `Always` as pull policy, resources, what AKS' webhook gives (with its token alone), further
-//! variables that the sidecar does not go by, and mounts of what a workload cannot write, off the sidecar's own paths. All else goes.
+//! variables that the sidecar does not go by, and mounts of what a workload cannot write, off the paths that the sidecar goes by. All else goes: who
+//! writes a pod can write a sidecar into it, and say that it was injected. A profile may trust other webhooks with more (`allowAddedTrust`).
 
 use super::{
     aks,
     container::{CONFIG_DIR, PROGRAM_DIR, TOKEN_DIR},
+    mounts::overlap,
     patch::{items, text},
-    paths::{Roots, below},
-    pod::SIDECAR,
+    paths::Roots,
+    pod::{SIDECAR, is_ours},
+    profile::{Profile, TokenSource},
 };
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 
 /// Prefixes of variables that decide what the sidecar does: those that it reads, and those of the loader.
 const DECISIVE: [&str; 3] = ["TOKEN_SIDECAR_", "AZURE_", "LD_"];
+/// Variables that decide whom the sidecar trusts and which way its calls go, in either case.
+const TRUSTED: [&str; 4] = ["HTTPS_PROXY", "NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE"];
+/// Where the system's roots and names are: as decisive.
+const TRUSTED_PATHS: [&str; 2] = ["/etc", "/opt/etc"];
 /// Where nothing may be mounted over or into.
-pub(super) const OWN_PATHS: [&str; 10] = [
+pub(super) const OWN_PATHS: [&str; 11] = [
     TOKEN_DIR,
     CONFIG_DIR,
     PROGRAM_DIR,
@@ -27,6 +34,7 @@ pub(super) const OWN_PATHS: [&str; 10] = [
     "/lib64",
     "/proc",
     "/run",
+    "/sbin",
     "/usr",
 ];
 /// What a volume may be: the kubelet alone writes it.
@@ -34,8 +42,8 @@ const READ_ONLY: [&str; 4] = ["configMap", "downwardAPI", "projected", "secret"]
 /// Where the API server mounts every container's own token, which is for itself.
 const KUBE_API: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// The sidecar's container as it shall be. `pod`: the one that it is in, for its volumes; `aks`: the token is AKS'.
-pub(super) fn container(fresh: &Value, was: &Value, pod: &Value, aks: bool) -> Value {
+/// The sidecar's container as it shall be. `pod`: the one that it is in, for its volumes and for whether AKS' webhook was asked.
+pub(super) fn container(fresh: &Value, was: &Value, pod: &Value, profile: &Profile) -> Value {
     let mut new = fresh.clone();
     if is_pinned(text(was, "image"), text(fresh, "image")) {
         new["image"] = was["image"].clone();
@@ -72,16 +80,19 @@ pub(super) fn container(fresh: &Value, was: &Value, pod: &Value, aks: bool) -> V
             new["hostPort"] = port.into();
         }
     }
-    let mounts = Mounts::new(pod, aks);
+    let mounts = Mounts::new(fresh, pod, profile);
+    let aks = aks::Trust::new(pod, profile);
     // Its variables belong to its mount.
     let given = Roots::new(mounts.of_aks(was).map(|m| text(m, "mountPath")));
     let env = merged(items(fresh, "env"), items(was, "env"), "name", |extra| {
         let name = text(extra, "name");
         if aks::is_variable(name) {
             let file = name == "AZURE_FEDERATED_TOKEN_FILE";
-            return !given.is_empty() && (!file || given.has(text(extra, "value")));
+            let value = text(extra, "value");
+            return !given.is_empty() && (!file || given.has(value)) && aks.may(extra);
         }
-        !DECISIVE.iter().any(|d| name.starts_with(d))
+        let trusted = TRUSTED.iter().any(|t| name.eq_ignore_ascii_case(t));
+        !DECISIVE.iter().any(|d| name.starts_with(d)) && (!trusted || profile.allow_added_trust)
     });
     let mounts = merged(
         items(fresh, "volumeMounts"),
@@ -190,14 +201,25 @@ fn merged(fresh: &[Value], was: &[Value], key: &str, may: impl Fn(&Value) -> boo
 struct Mounts<'p> {
     volumes: HashMap<&'p str, &'p Value>,
     aks: Option<HashSet<String>>,
+    /// Nothing may be mounted over or into these, beside [`OWN_PATHS`].
+    taken: Vec<&'p str>,
 }
 
 impl<'p> Mounts<'p> {
-    fn new(pod: &'p Value, aks: bool) -> Self {
+    /// `fresh`: the sidecar as the profile makes it.
+    fn new(fresh: &'p Value, pod: &'p Value, profile: &Profile) -> Self {
+        let aks = matches!(profile.token, TokenSource::Aks { .. }) && aks::asked(pod);
         let all = pod.get("spec").map_or(&[][..], |s| items(s, "volumes"));
+        let own = items(fresh, "volumeMounts").iter();
+        let own = own.filter(|m| is_ours(text(m, "name")));
+        let mut taken: Vec<&str> = own.map(|m| text(m, "mountPath")).collect();
+        if !profile.allow_added_trust {
+            taken.extend(TRUSTED_PATHS);
+        }
         Self {
             volumes: all.iter().map(|v| (text(v, "name"), v)).collect(),
             aks: aks.then(|| aks::token_volumes(pod)),
+            taken,
         }
     }
 
@@ -213,7 +235,11 @@ impl<'p> Mounts<'p> {
 
     fn may(&self, mount: &Value) -> bool {
         let (name, path) = (text(mount, "name"), text(mount, "mountPath"));
-        if OWN_PATHS.iter().any(|o| below(path, o) || below(o, path)) {
+        if OWN_PATHS
+            .iter()
+            .chain(&self.taken)
+            .any(|o| overlap(path, o))
+        {
             return false;
         }
         if self.is_aks(name) {
@@ -251,41 +277,56 @@ mod tests {
 
     #[test]
     fn mounts_of_what_the_workload_cannot_write_may_stay() {
-        let pod = json!({"spec": {"volumes": [
-            {"name": "ca", "configMap": {"name": "ca"}}, {"name": "scratch", "emptyDir": {}}, {"name": "node", "hostPath": {"path": "/"}},
-            {"name": "kube-api-access-x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
-            {"name": "azure-identity-token", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "api://AzureADTokenExchange"}}]}},
-        ]}});
-        for (aks, name, path, expected) in [
-            (true, "ca", "/etc/ssl/certs", true),
-            (true, "ca", "/", false),
-            (true, "ca", "/usr/local/bin/token-sidecar", false),
-            (true, "ca", "/var/run/secrets/token-sidecar/more", false),
-            (true, "ca", "/var/run", false),
-            (true, "scratch", "/tmp", false),
-            (true, "node", "/node", false),
-            (true, "none", "/tmp", false),
-            (true, "kube-api-access-x", KUBE_API, true),
-            (true, "kube-api-access-x", "/tmp", false),
-            (
-                true,
-                "azure-identity-token",
-                "/var/run/secrets/azure/tokens",
-                true,
-            ),
-            (
-                false,
-                "azure-identity-token",
-                "/var/run/secrets/azure/tokens",
-                false,
-            ),
+        let pod = json!({
+            "metadata": {"labels": {"azure.workload.identity/use": "true"}},
+            "spec": {"volumes": [
+                {"name": "ca", "configMap": {"name": "ca"}}, {"name": "scratch", "emptyDir": {}}, {"name": "node", "hostPath": {"path": "/"}},
+                {"name": "kube-api-access-x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+                {"name": "azure-identity-token", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "api://AzureADTokenExchange"}}]}},
+            ]},
+        });
+        let fresh =
+            json!({"volumeMounts": [{"name": "token-sidecar-mount-0", "mountPath": "/files/ca"}]});
+        let tokens = "/var/run/secrets/azure/tokens";
+        for (name, path, [by_default, with_added_trust, projected]) in [
+            ("ca", "/extra", [true; 3]),
+            ("ca", "/etc/ssl/certs", [false, true, false]),
+            ("ca", "/etc/hosts", [false, true, false]),
+            ("ca", "/opt/etc/ssl/certs/x", [false, true, false]),
+            ("ca", "/", [false; 3]),
+            ("ca", "/usr/local/bin/token-sidecar", [false; 3]),
+            ("ca", "/etc/token-sidecar", [false; 3]),
+            ("ca", "/var/run/secrets/token-sidecar/more", [false; 3]),
+            ("ca", "/var/run", [false; 3]),
+            ("ca", "/files/ca", [false; 3]),
+            ("ca", "/files//ca/./ca.pem", [false; 3]),
+            ("ca", "/files", [false; 3]),
+            ("scratch", "/tmp", [false; 3]),
+            ("node", "/node", [false; 3]),
+            ("none", "/tmp", [false; 3]),
+            ("kube-api-access-x", KUBE_API, [true; 3]),
+            ("kube-api-access-x", "/tmp", [false; 3]),
+            ("azure-identity-token", tokens, [true, true, false]),
         ] {
             let mount = json!({"name": name, "mountPath": path});
-            assert_eq!(
-                Mounts::new(&pod, aks).may(&mount),
-                expected,
-                "{aks} {mount}"
-            );
+            let aks = super::super::tests::profile();
+            let trusting = Profile {
+                allow_added_trust: true,
+                ..aks.clone()
+            };
+            for (profile, expected) in [
+                (aks, by_default),
+                (trusting, with_added_trust),
+                (super::super::tests::projected(), projected),
+            ] {
+                let may = Mounts::new(&fresh, &pod, &profile).may(&mount);
+                assert_eq!(may, expected, "{mount} {profile:?}");
+            }
+            let mut unasked = pod.clone();
+            unasked["metadata"] = json!({});
+            let profile = super::super::tests::profile();
+            let may = Mounts::new(&fresh, &unasked, &profile).may(&mount);
+            assert_eq!(may, projected, "{mount}, of AKS' webhook nothing was asked");
         }
     }
 }

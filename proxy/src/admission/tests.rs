@@ -52,6 +52,7 @@ pub(super) fn profile() -> Profile {
         },
         mounts: Vec::new(),
         allow_host_network: false,
+        allow_added_trust: false,
         annotations: None,
     }
 }

@@ -139,6 +139,7 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
     let log_level = fields.value("logLevel", super::level);
     let resources = resources(&fields);
     let allow_host_network = fields.value("allowHostNetwork", parse::boolean);
+    let allow_added_trust = fields.value("allowAddedTrust", parse::boolean);
     let annotations = match fields.node("annotations") {
         None => Some(None),
         Some(_) => fields.list("annotations", annotation).map(Some),
@@ -163,6 +164,7 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
         config: config?,
         mounts: mounts?,
         allow_host_network: allow_host_network?,
+        allow_added_trust: allow_added_trust?,
         annotations: annotations?,
     };
     if profile.port == profile.admin_port {

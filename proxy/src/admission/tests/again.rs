@@ -140,10 +140,18 @@ fn grown(profile: &Profile, pod: &Value) -> Value {
             container.insert("imagePullPolicy".into(), "Always".into());
             let env = container.entry("env").or_insert(json!([]));
             env.as_array_mut().unwrap().insert(0, json!({"name": "NODE", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "spec.nodeName"}}}));
+            let ca = if profile.allow_added_trust {
+                let file = json!({"name": "SSL_CERT_FILE", "value": "/etc/ssl/certs/all.pem"});
+                let way = json!({"name": "https_proxy", "value": "http://proxy.example:3128"});
+                env.as_array_mut().unwrap().extend([file, way]);
+                "/etc/ssl/certs"
+            } else {
+                "/cluster/ca"
+            };
             let mounts = container.entry("volumeMounts").or_insert(json!([]));
             mounts.as_array_mut().unwrap().extend([
                 json!({"name": "kube-api-access-1", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true}),
-                json!({"name": "ca", "mountPath": "/etc/ssl/certs", "readOnly": true}),
+                json!({"name": "ca", "mountPath": ca, "readOnly": true}),
             ]);
             for key in ["startupProbe", "readinessProbe", "livenessProbe"] {
                 if let Some(probe) = container.get_mut(key) {
@@ -198,7 +206,11 @@ fn what_others_may_add_stays() {
         native: false,
         ..projected()
     };
-    for profile in [profile(), projected(), mapped, added, ordinary] {
+    let trusting = Profile {
+        allow_added_trust: true,
+        ..projected()
+    };
+    for profile in [profile(), projected(), mapped, added, ordinary, trusting] {
         let mut start = pod();
         start["spec"]["initContainers"] = json!([{"name": "migrate"}]);
         let pod = grown(&profile, &start);
@@ -252,6 +264,39 @@ fn what_could_change_what_it_does_goes() {
             "the container token-sidecar was not as profile default makes it (args, env, lifecycle, readinessProbe, securityContext, volumeMounts) and is put in anew; whoever changes it must leave it alone"
         ]
     );
+}
+
+/// Whom it trusts and which way it calls: who writes a pod can write a sidecar into it, and say that it was injected.
+#[test]
+fn what_decides_trust_and_way_goes() {
+    let honest = injected(&pod(), projected());
+    for name in [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "NO_PROXY",
+        "No_Proxy",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    ] {
+        let mut forged = honest.clone();
+        let variable = json!({"name": name, "value": "/evil"});
+        list(&mut forged["spec"]["initContainers"][0], "env").push(variable);
+        let again = with(&forged, projected()).unwrap();
+        assert_eq!(sidecar(again.pod()), sidecar(&honest), "{name}");
+        assert!(again.warnings[0].contains("(env) and is put in anew"));
+    }
+    let mounted = mounts::mounted();
+    let honest = injected(&pod(), mounted.clone());
+    for path in ["/etc/ssl/certs", "/etc/hosts", "/etc/orders-ca/ca.pem"] {
+        let mut forged = honest.clone();
+        let volume = json!({"name": "evil", "configMap": {"name": "evil"}});
+        list(&mut forged["spec"], "volumes").push(volume);
+        let mount = json!({"name": "evil", "mountPath": path, "subPath": "x"});
+        list(&mut forged["spec"]["initContainers"][0], "volumeMounts").push(mount);
+        let again = with(&forged, mounted.clone()).unwrap();
+        assert_eq!(sidecar(again.pod()), sidecar(&honest), "{path}");
+        assert!(again.warnings[0].contains("(volumeMounts) and is put in anew"));
+    }
 }
 
 #[test]

@@ -203,3 +203,100 @@ fn a_configuration_may_count_on_the_token_proxy() {
         with_check(&pod(), profile, &check).unwrap();
     }
 }
+
+/// A pod that brings what looks like its webhook's, with variables that say who gets the token.
+fn alike(label: bool, variables: &[(&str, &str)]) -> Value {
+    let mut pod = pod();
+    if label {
+        pod["metadata"]["labels"] = json!({"azure.workload.identity/use": "true"});
+    }
+    let token = json!({"audience": "api://AzureADTokenExchange", "path": "t"});
+    pod["spec"]["volumes"] = json!([{"name": "azure-identity-token", "projected": {"sources": [{"serviceAccountToken": token}]}}]);
+    let app = &mut pod["spec"]["containers"][0];
+    for (name, value) in variables {
+        list(app, "env").push(json!({"name": name, "value": value}));
+    }
+    list(app, "volumeMounts").push(json!({"name": "azure-identity-token", "mountPath": "/t"}));
+    pod
+}
+
+/// The sidecar's variables of these names.
+fn taken_over(pod: &Value) -> Vec<&str> {
+    let env = pod["spec"]["initContainers"][0]["env"].as_array().unwrap();
+    let names = env.iter().filter_map(|e| e["name"].as_str());
+    names.filter(|n| n.starts_with("AZURE_")).collect()
+}
+
+#[test]
+fn a_manifests_own_variables_do_not_say_who_gets_the_token() {
+    const EVIL: [(&str, &str); 4] = [
+        ("AZURE_CLIENT_ID", "id"),
+        ("AZURE_AUTHORITY_HOST", "https://evil.example/"),
+        ("AZURE_KUBERNETES_TOKEN_PROXY", "https://evil.example"),
+        ("AZURE_KUBERNETES_CA_DATA", "evil"),
+    ];
+    // Nobody asked for its webhook, so that it has not been here.
+    let unasked = with(&alike(false, &EVIL), profile()).unwrap();
+    assert_eq!(taken_over(unasked.pod()), [""; 0]);
+    let sidecar = &unasked.pod()["spec"]["initContainers"][0];
+    assert_eq!(sidecar.get("volumeMounts"), None);
+    // It was asked for, and leaves a manifest's own variables alone.
+    let asked = with(&alike(true, &EVIL), profile()).unwrap();
+    assert_eq!(taken_over(asked.pod()), ["AZURE_CLIENT_ID"]);
+    let names: Vec<_> = asked
+        .warnings
+        .iter()
+        .filter_map(|w| w.split(' ').next())
+        .collect();
+    assert_eq!(names, EVIL.map(|(name, _)| name)[1..]);
+    // Nor do they when they stand in the sidecar that the pod says it has.
+    let mut forged = asked.pod().clone();
+    for (name, value) in &EVIL[1..] {
+        let variable = json!({"name": name, "value": value});
+        list(&mut forged["spec"]["initContainers"][0], "env").push(variable);
+    }
+    let again = with(&forged, profile()).unwrap();
+    assert_eq!(again.pod(), asked.pod());
+}
+
+#[test]
+fn what_its_webhook_sets_is_taken_over() {
+    for (host, trusting, taken) in [
+        ("https://login.microsoftonline.com/", false, true),
+        ("https://login.microsoftonline.us", false, true),
+        (
+            "https://login.microsoftonline.com.evil.example/",
+            false,
+            false,
+        ),
+        ("https://login.airgapped.example/", false, false),
+        ("https://login.airgapped.example/", true, true),
+    ] {
+        let profile = Profile {
+            allow_added_trust: trusting,
+            ..profile()
+        };
+        let after = injected(
+            &alike(true, &[("AZURE_AUTHORITY_HOST", host)]),
+            profile.clone(),
+        );
+        assert_eq!(
+            taken_over(&after) == ["AZURE_AUTHORITY_HOST"],
+            taken,
+            "{host}"
+        );
+        let again = with(&after, profile).unwrap();
+        assert_eq!(again.outcome, Outcome::Unchanged);
+    }
+}
+
+#[test]
+fn what_its_webhook_adds_to_a_sidecar_that_has_the_token_stays() {
+    let mut pod = injected(&alike(true, &[]), profile());
+    let entra =
+        json!({"name": "AZURE_AUTHORITY_HOST", "value": "https://login.microsoftonline.com/"});
+    list(&mut pod["spec"]["initContainers"][0], "env").insert(0, entra);
+    let again = with(&pod, profile()).unwrap();
+    assert_eq!(again.warnings, [""; 0]);
+    assert_eq!(again.outcome, Outcome::Unchanged);
+}

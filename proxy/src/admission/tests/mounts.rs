@@ -3,7 +3,7 @@
 use super::super::profile::{Mount, MountSource};
 use super::*;
 
-fn mounted() -> Profile {
+pub(super) fn mounted() -> Profile {
     let mount = |path: &str, source| Mount {
         source,
         path: path.into(),
