@@ -20,6 +20,9 @@ const CONFINEMENT: [&str; 2] = [
     "container.seccomp.security.alpha.kubernetes.io/",
 ];
 
+/// What the API server's own audience begins with, where nobody has set another. A token that names no audience is for it.
+const API_SERVER: &str = "https://kubernetes.default.svc";
+
 /// Reports what makes a sidecar unsafe or impossible in a pod that has none. `ports`: those that it will listen on, and what for.
 pub(super) fn hindrances(
     pod: &Value,
@@ -144,8 +147,11 @@ fn tokens(spec: &Value, pod: &Value, profile: &Profile, problems: &mut Problems)
         TokenSource::Aks { .. } => aks::AUDIENCE,
         TokenSource::Projected { audience, .. } => audience,
     };
+    let api_server = own.starts_with(API_SERVER);
     let as_good = |audience: &&str| {
-        *audience == own || aks::AUDIENCES.contains(&own) && aks::AUDIENCES.contains(audience)
+        *audience == own
+            || api_server && audience.is_empty()
+            || aks::AUDIENCES.contains(&own) && aks::AUDIENCES.contains(audience)
     };
     let volumes: HashMap<&str, &str> = items(spec, "volumes")
         .iter()
@@ -158,7 +164,16 @@ fn tokens(spec: &Value, pod: &Value, profile: &Profile, problems: &mut Problems)
     for container in everybody(pod) {
         for mount in items(container.value, "volumeMounts") {
             let name = text(mount, "name");
-            if let Some(audience) = volumes.get(name) {
+            let audience = volumes.get(name).copied();
+            if audience == Some("") {
+                problems.push(format!(
+                    "container {} mounts volume {}, a token for the API server, which is the sidecar's audience too ({own}), so that it would still hold a \
+                     credential; set `token.projected.audience` of the profile to another that the authority takes, or `automountServiceAccountToken: false` in \
+                     the pod",
+                    shown(container.name),
+                    shown(name)
+                ));
+            } else if let Some(audience) = audience {
                 problems.push(format!(
                     "container {} mounts volume {}, a token of the sidecar's audience ({audience}), so that it would still hold a credential; \
                      take the mount out",

@@ -12,8 +12,22 @@ use super::{
 };
 use serde_json::{Value, json};
 
-/// Where tokens are mounted by others, and what is the kernel's.
-const NOT_OURS: [&str; 2] = ["/var/run", "/sys"];
+/// Where tokens are mounted by others, what is the kernel's, and what the sidecar itself goes by: the system's roots, names and users. Not all of `/etc`,
+/// where files of one's own belong.
+const NOT_OURS: [&str; 12] = [
+    "/var/run",
+    "/sys",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/security",
+    "/opt/etc/ssl",
+    "/etc/hosts",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/group",
+];
 
 /// The directory of a mount, as a profile says it, if it is one that the sidecar can have.
 ///
@@ -122,7 +136,9 @@ mod tests {
         for good in [
             "/etc/orders-ca",
             "/ca",
-            "/etc/ssl/private",
+            "/etc/ssl-orders",
+            "/etc/hosts-ca",
+            "/opt/ca",
             "/etc/token-sidecars",
             "/var/lib/x",
         ] {
@@ -155,6 +171,19 @@ mod tests {
             ("/usr/local/bin/x", "/usr/local/bin"),
             ("/proc/self", "/proc"),
             ("/sys/fs", "/sys"),
+            ("/etc/ssl", "/etc/ssl"),
+            ("/etc/ssl/certs", "/etc/ssl"),
+            ("/etc/pki/tls/certs", "/etc/pki"),
+            ("/etc/security/certificates", "/etc/security"),
+            ("/opt/etc", "/opt/etc/ssl"),
+            ("/etc/hosts", "/etc/hosts"),
+            ("/etc/hostname", "/etc/hostname"),
+            ("/etc/resolv.conf", "/etc/resolv.conf"),
+            ("/etc/nsswitch.conf", "/etc/nsswitch.conf"),
+            ("/etc/passwd", "/etc/passwd"),
+            ("/etc/group", "/etc/group"),
+            ("/sbin", "/sbin"),
+            ("/usr/share/ca-certificates", "/usr"),
         ] {
             let error = directory(taken).unwrap_err();
             assert!(

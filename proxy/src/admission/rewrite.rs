@@ -108,7 +108,30 @@ pub(super) fn plan(
             }
         }
     }
+    for route in &planner.plan.routes {
+        if let Upstream::From(from) = &route.upstream
+            && let Some(source) = optional(from)
+        {
+            warnings.push(format!(
+                "{} comes from {source}, which may be missing (`optional: true`): the sidecar does not start without it, and the pod is not ready before; see \
+                 that it is there, and take `optional` out",
+                profile.rewrite[route.rewrite].variable
+            ));
+        }
+    }
     planner.plan
+}
+
+/// Of a `valueFrom` that tolerates that there is nothing: the source, for people.
+fn optional(from: &Value) -> Option<String> {
+    let kinds = [("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")];
+    kinds.into_iter().find_map(|(key, kind)| {
+        let source = from.get(key)?;
+        (source.get("optional")?.as_bool()?).then(|| {
+            let (name, key) = (text(source, "name"), text(source, "key"));
+            format!("key {} of the {kind} {}", shown(key), shown(name))
+        })
+    })
 }
 
 struct Planner<'a> {

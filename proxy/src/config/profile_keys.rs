@@ -40,7 +40,7 @@ pub(super) const KEYS: &[Key] = &[
     key("(profiles).profiles.*.rewrite[].credential", "name", Optional, "The upstream's token: a credential of this name, of the profile or of the annotation."),
     key("(profiles).profiles.*.rewrite[].allowInsecureHttp", "boolean", Default("false"), "Sends the token over plain http off loopback."),
     key("(profiles).profiles.*.rewrite[].port", "port", Optional, "Its listener's port. Needed with `configMap`: the port that the configuration there serves the upstream on."),
-    key("(profiles).profiles.*.mounts[].path", "path", Required, "A directory for files that the sidecar's configuration names (`caFile` and the like), read-only and in the sidecar alone. Not `/etc/token-sidecar`, `/var/run` or the system's, nor above or below them."),
+    key("(profiles).profiles.*.mounts[].path", "path", Required, "A directory for files that the sidecar's configuration names (`caFile` and the like), read-only and in the sidecar alone. Not `/etc/token-sidecar`, `/var/run`, `/etc/ssl` or others of the system's, nor above or below them."),
     key("(profiles).profiles.*.mounts[].configMap", "name", Optional, "A ConfigMap of the pod's namespace whose keys are the files. One of `configMap` and `secret` is needed."),
     key("(profiles).profiles.*.mounts[].secret", "name", Optional, "A Secret instead. A pod that has it elsewhere, too, is refused."),
     key("(profiles).profiles.*.configMap.name", "name", Required, "A ConfigMap of the pod's namespace that holds the sidecar's whole configuration file."),

@@ -193,3 +193,35 @@ fn ways_through_the_node_are_said() {
         Vec::<String>::new()
     );
 }
+
+/// The API server mounts a token for itself into every container, which names no audience.
+#[test]
+fn the_api_servers_token_is_as_good_where_the_audience_is_the_api_servers() {
+    let mut pod = pod();
+    pod["spec"]["volumes"] = json!([{"name": "kube-api-access-x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "kube-api-access-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]);
+    let of = |audience: &str| Profile {
+        token: TokenSource::Projected {
+            audience: audience.into(),
+            expiration: 3600,
+            env: Vec::new(),
+        },
+        ..profile()
+    };
+    for own in [
+        "https://kubernetes.default.svc",
+        "https://kubernetes.default.svc.cluster.local",
+    ] {
+        let problems = with(&pod, of(own)).map(|i| i.pod().clone()).unwrap_err();
+        assert_eq!(
+            problems,
+            [format!(
+                "container app mounts volume kube-api-access-x, a token for the API server, which is the sidecar's audience too ({own}), so that it would still \
+                 hold a credential; set `token.projected.audience` of the profile to another that the authority takes, or `automountServiceAccountToken: false` \
+                 in the pod"
+            )]
+        );
+    }
+    injected(&pod, of("sts"));
+    injected(&pod, profile());
+}

@@ -157,3 +157,26 @@ fn nobody_else_sets_such_a_variable() {
     variables.push(json!({"name": NAME, "value": "https://evil.example"}));
     assert_eq!(with(&forged, profile).unwrap().pod(), &fresh);
 }
+
+/// The workload did without the value; the sidecar cannot.
+#[test]
+fn a_reference_that_may_be_missing_is_warned_of() {
+    for (key, kind) in [("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")] {
+        for (optional, expected) in [(Some(true), 1), (Some(false), 0), (None, 0)] {
+            let mut pod = pod();
+            let mut source = json!({"name": "settings", "key": "url"});
+            if let Some(optional) = optional {
+                source["optional"] = optional.into();
+            }
+            let from = json!({ key: source });
+            pod["spec"]["containers"][0]["env"][1] =
+                json!({"name": "BACKEND_API_URL", "valueFrom": from});
+            let warnings = with(&pod, profile()).unwrap().warnings;
+            let line = format!(
+                "BACKEND_API_URL comes from key url of the {kind} settings, which may be missing (`optional: true`): the sidecar does not start without it, and \
+                 the pod is not ready before; see that it is there, and take `optional` out"
+            );
+            assert_eq!(warnings, vec![line; expected], "{optional:?}");
+        }
+    }
+}
