@@ -57,6 +57,8 @@ EVERY = {
     "logLevel": "token_sidecar=debug,info",
     "resources": {"requests": {"cpu": 0.5, "memory": "64Mi"}, "limits": {"cpu": 1, "memory": "1Gi"}},
     "allowHostNetwork": True,
+    "httpsProxy": "http://proxy.example.com:3128",
+    "noProxy": "login.internal.example.com,10.0.0.0/8",
     "allowAddedTrust": True,
     "annotations": ["port", "log-level"],
     "token": {"projected": {"audience": "a", "expiration": "1h30m", "clientId": "c", "tenantId": "t", "authorityHost": "https://login.microsoftonline.us"}},

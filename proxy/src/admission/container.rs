@@ -29,7 +29,7 @@ fn upstream_variable(port: u16) -> String {
 
 /// What the sidecar's configuration may count on. A URL that only the kubelet can read is stood in for by another.
 pub(super) fn environment(profile: &Profile, routes: &[Route]) -> Environment {
-    let own = variables(profile).into_iter();
+    let own = variables(profile).into_iter().chain(profile.proxy.clone());
     let unread = routes
         .iter()
         .filter(|route| matches!(route.upstream, Upstream::From(_)))
@@ -208,6 +208,12 @@ pub(super) fn sidecar(
             mounts.push(json!({ "name": TOKEN_VOLUME, "mountPath": TOKEN_DIR, "readOnly": true }));
         }
     }
+    env.extend(
+        profile
+            .proxy
+            .iter()
+            .map(|(name, value)| variable(name, value)),
+    );
     let mut args = vec![
         "--listen".to_owned(),
         format!("127.0.0.1:{}", profile.port),

@@ -41,6 +41,8 @@ pub struct Profile {
     pub mounts: Vec<Mount>,
     /// Injects into pods with `hostNetwork`, too.
     pub allow_host_network: bool,
+    /// `HTTPS_PROXY` and `NO_PROXY` of the sidecar.
+    pub proxy: Vec<(&'static str, String)>,
     /// Leaves it to other webhooks whom the sidecar trusts and which way its calls go.
     pub allow_added_trust: bool,
     /// The annotations that pods may use, without prefix; `None`: all.

@@ -14,6 +14,7 @@ mod hindrances;
 mod identity;
 mod mesh;
 mod mounts;
+mod proxy;
 mod refusals;
 mod unread;
 mod windows;
@@ -52,6 +53,7 @@ pub(super) fn profile() -> Profile {
         },
         mounts: Vec::new(),
         allow_host_network: false,
+        proxy: vec![],
         allow_added_trust: false,
         annotations: None,
     }

@@ -25,6 +25,8 @@ pub(super) const KEYS: &[Key] = &[
     key("(profiles).profiles.*.resources.limits.cpu", "amount", Optional, "CPU it may use at most. Without it: no limit."),
     key("(profiles).profiles.*.resources.limits.memory", "amount", Default("128Mi"), "Memory it may use at most."),
     key("(profiles).profiles.*.allowHostNetwork", "boolean", Default("false"), "Injects into pods with `hostNetwork`, too: whatever runs on their node can then use their identity."),
+    key("(profiles).profiles.*.httpsProxy", "URL", Optional, "The sidecar's `HTTPS_PROXY`: the forward proxy through which it reaches authorities, without user and password."),
+    key("(profiles).profiles.*.noProxy", "text", Optional, "The sidecar's `NO_PROXY`: authorities that it reaches without that proxy."),
     key("(profiles).profiles.*.allowAddedTrust", "boolean", Default("false"), "Leaves in the sidecar what other webhooks add to decide whom it trusts and which way it calls: `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `SSL_CERT_DIR`, mounts below `/etc`, any `AZURE_AUTHORITY_HOST`. Whoever writes a pod can then say them, too."),
     key("(profiles).profiles.*.annotations", "list of names", Optional, "The annotations (without `token-sidecar.io/`) that pods may use beside `inject` and `profile`. Without it: all."),
     key("(profiles).profiles.*.token.aks.identityBinding", "boolean", Default("false"), "`aks: {}`: AKS' workload identity webhook gives the token to the sidecar alone. One of `aks` and `projected` is needed. `true`: the token is for an identity binding, by way of the cluster's token proxy."),

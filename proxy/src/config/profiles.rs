@@ -139,6 +139,7 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
     let log_level = fields.value("logLevel", super::level);
     let resources = resources(&fields);
     let allow_host_network = fields.value("allowHostNetwork", parse::boolean);
+    let proxy = proxy(&fields);
     let allow_added_trust = fields.value("allowAddedTrust", parse::boolean);
     let annotations = match fields.node("annotations") {
         None => Some(None),
@@ -164,6 +165,7 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
         config: config?,
         mounts: mounts?,
         allow_host_network: allow_host_network?,
+        proxy: proxy?,
         allow_added_trust: allow_added_trust?,
         annotations: annotations?,
     };
@@ -176,6 +178,34 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
         trial::run(&fields, &profile);
     }
     Some(profile)
+}
+
+/// The variables of the sidecar's forward proxy.
+fn proxy(profile: &Fields<'_>) -> Option<Vec<(&'static str, String)>> {
+    let variables = [
+        ("httpsProxy", "HTTPS_PROXY", https_proxy as fn(&str) -> _),
+        ("noProxy", "NO_PROXY", |text| Ok(text.to_owned())),
+    ];
+    let mut given = Vec::new();
+    for (key, variable, read) in variables {
+        if profile.node(key).is_some() {
+            given.push((variable, profile.value(key, read)?));
+        }
+    }
+    Some(given)
+}
+
+fn https_proxy(text: &str) -> Result<String, String> {
+    match url::Url::parse(text) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => Err(
+            "has a user or a password, which would stand in every pod; use a proxy that asks for none"
+                .into(),
+        ),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("not a proxy's URL; write one such as http://proxy.example.com:3128".into()),
+    }
 }
 
 fn port(text: &str) -> Result<u16, String> {

@@ -150,6 +150,38 @@ fn what_does_not_fit_together() {
 }
 
 #[test]
+fn the_forward_proxy_is_read() {
+    let read = |lines: &str| with_profile(lines).unwrap().0["default"].proxy.clone();
+    assert_eq!(read("uid: 1000"), []);
+    assert_eq!(
+        read("httpsProxy: http://proxy.example:3128\nnoProxy: 'sts.example, 10.0.0.0/8'"),
+        [
+            ("HTTPS_PROXY", "http://proxy.example:3128".to_owned()),
+            ("NO_PROXY", "sts.example, 10.0.0.0/8".to_owned()),
+        ]
+    );
+    for (value, expected) in [
+        (
+            "http://me:hunter2@proxy.example:3128",
+            "has a user or a password, which would stand in every pod; use a proxy that asks for none",
+        ),
+        (
+            "proxy.example:3128",
+            "not a proxy's URL; write one such as http://proxy.example.com:3128",
+        ),
+        (
+            "socks5://proxy.example",
+            "not a proxy's URL; write one such as http://proxy.example.com:3128",
+        ),
+    ] {
+        assert_eq!(
+            with_profile(&format!("httpsProxy: {value}")).unwrap_err(),
+            format!("p.yaml:5:17: profiles.default.httpsProxy: {expected}")
+        );
+    }
+}
+
+#[test]
 fn identity_bindings_and_mounts_are_read() {
     let read = |lines: &str| with_profile(lines).unwrap().0["default"].clone();
     let text = "mounts:\n- {path: /etc/orders-ca, configMap: orders-ca}\n- {path: /etc/sts, secret: sts-client}";
