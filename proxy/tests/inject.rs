@@ -45,7 +45,11 @@ fn there_and_back_through_pipes() {
     let (code, injected, notes) = run(&["inject", "--profiles", &profiles(), "-f", "-"], POD);
     assert_eq!(
         (code, notes.as_str()),
-        (Some(0), "standard input:1: pod/web: sidecar put in\n")
+        (
+            Some(0),
+            "standard input:1: pod/web: no container sets INVENTORY_API_URL (profile default, rewrite[1]), so that nothing is rewritten for it; correct \
+             whichever is wrong, unless the entry is for other pods\nstandard input:1: pod/web: sidecar put in\n"
+        )
     );
     assert!(
         injected.contains("  name: web # the shop\n")

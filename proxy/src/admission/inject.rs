@@ -157,9 +157,13 @@ fn settle(
     let mut profile = match request.profiles.named(name) {
         Ok(profile) => profile.clone(),
         Err(problem) => {
-            problems.push(format!(
-                "{problem}; set the annotation token-sidecar.io/profile to one of them"
-            ));
+            // Only `inject` has a profile for pods that name none.
+            let place = if wish.profile.is_none() && request.profile.is_some() {
+                "give the option --profile"
+            } else {
+                "set the annotation token-sidecar.io/profile to"
+            };
+            problems.push(format!("{problem}; {place} one of them"));
             return None;
         }
     };
@@ -213,7 +217,7 @@ fn add(
     warnings: &mut Problems,
 ) {
     let own = container::own_ports(profile);
-    let plan = rewrite::plan(&patch.object, profile, &own, problems, warnings);
+    let plan = rewrite::plan(&patch.object, (name, profile), &own, problems, warnings);
     let mut ports: BTreeMap<u16, String> = [(profile.admin_port, "admin port".into())].into();
     let listener = |port: u16| (port, "listener".to_owned());
     let of_routes = plan
@@ -238,7 +242,7 @@ fn add(
         if items(configuration, "routes").is_empty() {
             // A variable that is there but cannot be used has been reported.
             if problems.is_empty() {
-                problems.push(nothing_to_do(name, profile));
+                problems.push(nothing_to_do(&patch.object, name, profile));
             }
         } else if let Err(faults) = (request.check)(
             &configuration.to_string(),
@@ -399,18 +403,22 @@ fn leave_alone(patch: &mut Patch, status: &mut Status, token: &TokenSource, give
     }
 }
 
-fn nothing_to_do(name: &str, profile: &Profile) -> String {
-    let variables: Vec<&str> = profile
-        .rewrite
-        .iter()
-        .map(|r| r.variable.as_str())
-        .collect();
-    let unset = if variables.is_empty() {
-        format!("profile {name} names no variable to rewrite")
+fn nothing_to_do(pod: &Value, name: &str, profile: &Profile) -> String {
+    const ANNOTATION: &str = "the annotation token-sidecar.io/routes";
+    let (why, mend) = if profile.rewrite.is_empty() {
+        (
+            format!("profile {name} names no variable to rewrite"),
+            "add `rewrite` or `routes` to the profile, or use",
+        )
     } else {
-        format!("no container sets {}", variables.join(" or "))
+        let entries = profile.rewrite.iter();
+        let each: Vec<String> = entries.map(|r| rewrite::unmatched(pod, r)).collect();
+        (
+            each.join(", "),
+            "set the variable in the pod (`env`, not `envFrom`), or add routes to the profile or",
+        )
     };
     format!(
-        "the sidecar would have nothing to do: {unset}, and there are no routes; set the variable in the pod (`env`, not `envFrom`), or add routes to the profile or the annotation token-sidecar.io/routes"
+        "the sidecar would have nothing to do: {why}, and there are no routes; {mend} {ANNOTATION}"
     )
 }

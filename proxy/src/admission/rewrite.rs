@@ -52,7 +52,7 @@ pub(super) struct Change {
 /// Finds the variables that the profile names. `taken`: ports on loopback that other routes of the sidecar listen on.
 pub(super) fn plan(
     pod: &Value,
-    profile: &Profile,
+    (name, profile): (&str, &Profile),
     taken: &BTreeSet<u16>,
     problems: &mut Problems,
     warnings: &mut Problems,
@@ -67,6 +67,7 @@ pub(super) fn plan(
         .used
         .extend(profile.rewrite.iter().filter_map(|r| r.port));
     for (i, rewrite) in profile.rewrite.iter().enumerate() {
+        let mut matched = false;
         for container in pod::containers(pod).filter(|c| c.name != SIDECAR) {
             if !rewrite.containers.is_empty()
                 && !rewrite.containers.iter().any(|c| c == container.name)
@@ -87,6 +88,7 @@ pub(super) fn plan(
             {
                 continue;
             }
+            matched = true;
             if container.list == "initContainers"
                 && !profile.native
                 && text(container.value, "restartPolicy") != "Always"
@@ -107,6 +109,12 @@ pub(super) fn plan(
                 )),
             }
         }
+        if !matched {
+            warnings.push_with(|| {
+                let why = unmatched(pod, rewrite);
+                format!("{why} (profile {name}, rewrite[{i}]), so that nothing is rewritten for it; correct whichever is wrong, unless the entry is for other pods")
+            });
+        }
     }
     for route in &planner.plan.routes {
         if let Upstream::From(from) = &route.upstream
@@ -120,6 +128,36 @@ pub(super) fn plan(
         }
     }
     planner.plan
+}
+
+/// Why an entry of the profile does nothing in this pod.
+pub(super) fn unmatched(pod: &Value, rewrite: &Rewrite) -> String {
+    let Rewrite {
+        variable,
+        containers,
+        ..
+    } = rewrite;
+    if containers.is_empty() {
+        let set = match rewrite.upstream {
+            Some(_) => ", and `containers` does not say where to set it",
+            None => "",
+        };
+        return format!("no container sets {variable}{set}");
+    }
+    let there = |name: &&String| pod::containers(pod).any(|c| c.name == **name);
+    let (there, missing): (Vec<&String>, Vec<&String>) = containers.iter().partition(there);
+    let joined = |names: &[&String]| {
+        let names: Vec<String> = names.iter().map(|n| shown(n)).collect();
+        names.join(" or ")
+    };
+    let mut why = Vec::new();
+    if !missing.is_empty() {
+        why.push(format!("no container is named {}", joined(&missing)));
+    }
+    if !there.is_empty() {
+        why.push(format!("{variable} is not set in {}", joined(&there)));
+    }
+    why.join(", and ")
 }
 
 /// Of a `valueFrom` that tolerates that there is nothing: the source, for people.

@@ -17,6 +17,7 @@ mod mounts;
 mod proxy;
 mod refusals;
 mod unread;
+mod variables;
 mod windows;
 
 use aks::aks;
