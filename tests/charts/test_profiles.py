@@ -126,11 +126,7 @@ class Schema(unittest.TestCase):
     def test_it_takes_what_the_binary_takes(self):
         for name in HELMS:
             for profiles in ({"default": EVERY, "map": MAP}, SAMPLE):
-                values = copy.deepcopy({"profiles": profiles})
-                if "aks" not in profiles["default"]["token"]:
-                    # Helm lays values over those of the chart.
-                    values["profiles"]["default"]["token"]["aks"] = None
-                text = profiles_file(render(INJECTOR, values, helm_name=name), "-check")
+                text = profiles_file(render(INJECTOR, {"profiles": profiles}, helm_name=name), "-check")
                 done = checked(text)
                 self.assertEqual((done.returncode, done.stderr), (0, ""), text)
                 self.assertIn("default", done.stdout)
@@ -161,7 +157,8 @@ class Schema(unittest.TestCase):
             ({"mounts": [{"path": "/a", "hostPath": {"path": "/"}}]}, "a ConfigMap or a Secret"),
             ({"mounts": [{"path": "/a", "name": "x", "secret": "a"}]}, "needs no name"),
             ({"token": {"aks": None}}, "where the token comes from"),
-            ({"token": {"projected": {"audience": "x"}}}, "aks: null"),
+            ({"token": {}}, "where the token comes from"),
+            ({"token": {"aks": {}, "projected": {"audience": "x"}}}, "keep one of aks and projected"),
             ({"token": {"audience": "x"}}, "token.projected.audience"),
             ({"token": {"aks": None, "projected": {"expiration": 3600}}}, "a number and a unit"),
             ({"token": {"aks": None, "projected": {"expirations": "1h"}}}, "audience, expiration"),
@@ -178,6 +175,20 @@ class Schema(unittest.TestCase):
                     self.assertIn(mend, refusal(INJECTOR, without(**more), helm_name=name))
         for name in HELMS:
             self.assertIn("profiles", refusal(INJECTOR, {"profiles": {"default": None}}, helm_name=name))
+            self.assertIn("where the token comes from", refusal(INJECTOR, {"profiles": {"other": {"port": 8080}}}, helm_name=name))
+
+    def test_default_has_aks_unless_it_says_otherwise(self):
+        projected = {"projected": {"audience": "x"}}
+        for name in HELMS:
+            for values, token in [
+                ({}, {"aks": {}}),
+                ({"profiles": {"default": {"port": 8080}}}, {"aks": {}}),
+                ({"profiles": {"default": {"token": projected}}}, projected),
+                ({"profiles": {"default": {"token": {"aks": None, **projected}}}}, projected),
+            ]:
+                with self.subTest(helm=name, values=values):
+                    text = profiles_file(render(INJECTOR, values, helm_name=name), "-profiles")
+                    self.assertEqual(yaml.safe_load(text)["profiles"]["default"]["token"], token)
 
     def test_tags_that_yaml_takes_for_numbers(self):
         for name in HELMS:

@@ -53,9 +53,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- range $name, $profile := .Values.profiles -}}
 {{- if not $profile -}}{{- fail (printf "profiles.%s: say where the token comes from, such as {token: {aks: {}}}" $name) -}}{{- end -}}
 {{- $profile = deepCopy $profile -}}
-{{- if not (hasKey $profile "token") -}}
+{{- /* Not in values.yaml: who wants `projected` would have to null it, and `helm lint` lays values.yaml over the values once more and brings it back. */ -}}
+{{- if and (eq $name "default") (not (hasKey $profile "token")) -}}{{- $_ := set $profile "token" (dict "aks" dict) -}}{{- end -}}
+{{- $token := dict -}}
+{{- range $source, $said := $profile.token -}}{{- if kindIs "map" $said -}}{{- $_ := set $token $source $said -}}{{- end -}}{{- end -}}
+{{- if not $token -}}
 {{- fail (printf "profiles.%s.token: say where the token comes from: {aks: {}} or {projected: {audience: …}}" $name) -}}
 {{- end -}}
+{{- $_ := set $profile "token" $token -}}
 {{- if not (hasKey $profile "image") -}}{{- $_ := set $profile "image" (include "injector.image" $) -}}{{- end -}}
 {{- /* An empty list says nothing. */ -}}
 {{- if and (hasKey $profile "rewrite") (not $profile.rewrite) -}}{{- $_ := unset $profile "rewrite" -}}{{- end -}}
