@@ -1,5 +1,5 @@
 //! Bodies on their way through. A request's body can be kept while it streams, up to the replay buffer, so that it can be sent a second time. It streams
-//! with back-pressure: nothing else is collected. Responses' bodies are in [`response`].
+//! with back-pressure: nothing else is collected. Responses' bodies are in `response`.
 
 mod ahead;
 mod response;

@@ -115,7 +115,7 @@ pub fn is_early(body: &Replayable, response: &Response<impl Body>, version: Vers
     !body.ended() && version < Version::HTTP_2 && short()
 }
 
-/// Whether the rest of the body goes to the upstream within [`LONGEST`], which is not tried when it says that it is more than [`MOST`]. What comes of the
+/// Whether the rest of the body goes to the upstream within `LONGEST`, which is not tried when it says that it is more than `MOST`. What comes of the
 /// answer meanwhile is in `ahead`. The deadline is the request's; how it is left means nothing.
 pub async fn goes_by(
     deadline: &Deadline,
