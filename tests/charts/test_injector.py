@@ -8,8 +8,8 @@ import unittest
 import yaml
 
 from injector_lab import patched, running
-from lib import INJECTOR
-from lib import ci_values, containers, documents, of_kind, one, refusal, template
+from lib import HELMS, INJECTOR
+from lib import ci_values, containers, documents, of_kind, one, refusal, render, template
 
 NAME = "token-sidecar-injector"
 DEFAULTS = INJECTOR / "ci" / "default-values.yaml"
@@ -127,6 +127,51 @@ class Running(unittest.TestCase):
             "metadata": {"name": "orders-1", "namespace": "shop", "labels": {"token-sidecar.io/inject": "true"}},
             "spec": {"serviceAccountName": "orders", "containers": [{"name": "app", "image": "registry.example/app:1", "env": [{"name": "BACKEND_API_URL", "value": "https://orders.example.com"}]}]},
         }
+
+
+class Values(unittest.TestCase):
+    """What the API server alone would refuse, after an upgrade has begun."""
+
+    WRONG = [
+        ("networkPolicy.%s", [{"ipBlok": {"cidr": "10.0.0.0/8"}}], "namespaceSelector, podSelector, ipBlock"),
+        ("networkPolicy.%s", [{"cidr": "10.0.0.0/8"}], "ipBlock: {cidr"),
+        ("networkPolicy.%s", [{"ipBlock": {"cidr": "10.0.0.0"}}], "10.0.0.0/28"),
+        ("networkPolicy.%s", [{"ipBlock": {"except": ["10.0.0.0/8"]}}], "cidr"),
+        ("networkPolicy.%s", [{"ipBlock": {"cidr": "10.0.0.0/8", "excepts": []}}], "cidr, except"),
+        ("networkPolicy.%s", [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}], "another entry"),
+        ("networkPolicy.%s", [{}], "say who"),
+        ("networkPolicy.%s", [{"podSelector": {"app": "x"}}], "matchLabels, matchExpressions"),
+        ("networkPolicy.%s", [{"matchLabels": {"app": "x"}}], "podSelector"),
+        ("networkPolicy.%s", [{"podSelector": {"matchLabels": {"a": True}}}], "in quotes"),
+        ("networkPolicy.%s", [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}}], "DoesNotExist"),
+        ("networkPolicy.%s", ["10.0.0.0/8"], "object"),
+        ("webhook.namespaceExpressions", [{"key": "a", "op": "In"}], "key, operator, values"),
+        ("certificate.certManager.issuerRef", {"kind": "ClusterIssuer"}, "name the issuer"),
+        ("certificate.certManager.issuerRef", {"nam": "ca", "kind": "ClusterIssuer"}, "name, kind, group"),
+        ("logLevel", "loud", "token_sidecar=debug,info"),
+        ("logLevel", "", "token_sidecar=debug,info"),
+    ]
+
+    def nested(self, path: str, value) -> dict:
+        for key in reversed(path.split(".")):
+            value = {key: value}
+        return value
+
+    def test_typos_are_refused_and_mended(self):
+        for path, value, mend in self.WRONG:
+            for full in [path % "callersFrom", path % "metricsFrom"] if "%s" in path else [path]:
+                for name in HELMS:
+                    with self.subTest(helm=name, path=full, value=value):
+                        self.assertIn(mend, refusal(INJECTOR, self.nested(full, value), helm_name=name))
+
+    def test_what_is_right_is_taken(self):
+        block = {"ipBlock": {"cidr": "fd00::/8", "except": ["fd00:1::/32"]}}
+        both = {"namespaceSelector": {}, "podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}}
+        for name in HELMS:
+            policy = one(render(INJECTOR, {"networkPolicy": {"callersFrom": [block, both], "metricsFrom": [both]}}, helm_name=name), "NetworkPolicy")
+            self.assertEqual(policy["spec"]["ingress"][0]["from"][:2], [block, both])
+            for level in ("off", "Info", "5", "token_sidecar=debug,info", "a[b{c=1}]=debug"):
+                render(INJECTOR, {"logLevel": level}, helm_name=name)
 
 
 if __name__ == "__main__":
