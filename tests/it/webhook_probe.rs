@@ -203,6 +203,10 @@ async fn answers_that_inject_nothing_are_failures() {
         out.contains("[skip] profile default: review: not asked: its credential `own`"),
         "{out}"
     );
+    assert!(
+        out.ends_with("nothing fails; 1 not asked: profile default\n"),
+        "{out}"
+    );
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ pub fn hint<'k>(word: &str, known: impl Iterator<Item = &'k str> + Clone) -> Str
 }
 
 /// The nearest of the known words, when it is near enough to be a slip of the one given.
-fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+#[must_use]
+pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     // The table below grows with the square of the length; no key is longer.
     if word.chars().count() > 64 {
         return None;

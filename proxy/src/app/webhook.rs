@@ -5,13 +5,10 @@ use super::{
     AppError, MAX_SILENCE, admin::AdminThread, digest, harden, in_force, metrics::WebhookSeries,
 };
 use crate::{
-    admission::{
-        profile::Profiles,
-        webhook::{Limits, Webhook, serve},
-    },
+    admission::webhook::{Limits, Webhook, serve},
     config::{
         ConfigErrors,
-        profiles::{WebhookSettings, check},
+        profiles::{Loaded, WebhookSettings, check},
     },
     net::{tls::TlsError, tls_server::ServingCertificate},
 };
@@ -32,7 +29,7 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// Reads the profiles anew.
-pub type ReloadProfiles = Box<dyn Fn() -> Result<Profiles, ConfigErrors> + Send>;
+pub type ReloadProfiles = Box<dyn Fn() -> Result<Loaded, ConfigErrors> + Send>;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(1);
@@ -58,11 +55,7 @@ pub struct WebhookParams {
 ///
 /// # Errors
 /// See [`AppError`].
-pub fn run(
-    params: WebhookParams,
-    profiles: Profiles,
-    reload: ReloadProfiles,
-) -> Result<(), AppError> {
+pub fn run(params: WebhookParams, loaded: Loaded, reload: ReloadProfiles) -> Result<(), AppError> {
     let log = &params.settings.log;
     telemetry::init(log.format, &log.level)?;
     harden::process();
@@ -70,7 +63,7 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(AppError::System)?;
-    let result = runtime.block_on(until_stopped(params, profiles, reload));
+    let result = runtime.block_on(until_stopped(params, loaded, reload));
     runtime.shutdown_background();
     result
 }
@@ -91,13 +84,20 @@ pub fn certificate_until(certificate: &Path, key: &Path) -> Result<String, AppEr
     Ok(rfc3339(until))
 }
 
+/// What is probably a slip in profiles that are taken over.
+fn warn(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!(warning, "profiles");
+    }
+}
+
 async fn until_stopped(
     params: WebhookParams,
-    profiles: Profiles,
+    loaded: Loaded,
     reload: ReloadProfiles,
 ) -> Result<(), AppError> {
     let mut signals = Signals::install().map_err(AppError::System)?;
-    let profiles_digest = in_force(Some(&params.profiles), &profiles, &reload);
+    let profiles_digest = in_force(Some(&params.profiles), &loaded, &reload);
     let clock = Clock::system();
     let readiness = Readiness::with_clock(clock.clone());
     let liveness = Liveness::new();
@@ -114,10 +114,11 @@ async fn until_stopped(
     let admin = Listener::bind(&params.settings.admin, BindOptions::default())?;
     let listener = Listener::bind(&params.settings.listen, BindOptions::default())?;
     tracing::info!(address = %admin.local_addr(), "admin port");
-    tracing::info!(address = %listener.local_addr(), profiles = profiles.0.len(), "listening");
+    tracing::info!(address = %listener.local_addr(), profiles = loaded.profiles.0.len(), "listening");
+    warn(&loaded);
     let listener = listener.into_tokio().map_err(AppError::System)?;
     let webhook = Arc::new(Webhook::new(
-        profiles,
+        loaded.profiles,
         Box::new(check),
         params.namespace,
         series.admission.clone(),
@@ -165,9 +166,10 @@ async fn until_stopped(
             let result = reload();
             series.profiles_reloaded(&clock, result.is_ok());
             match result {
-                Ok(profiles) => {
-                    tracing::info!(profiles = profiles.0.len(), "profiles reloaded");
-                    webhook.replace(profiles);
+                Ok(loaded) => {
+                    tracing::info!(profiles = loaded.profiles.0.len(), "profiles reloaded");
+                    warn(&loaded);
+                    webhook.replace(loaded.profiles);
                 }
                 Err(errors) => {
                     tracing::error!(error = %errors, "profiles not reloaded: those before stay in force")

@@ -103,8 +103,11 @@ pub(super) struct Webhook {
 
 impl Inject {
     pub(super) fn run(&self) -> ExitCode {
-        let profiles = match profiles::load_profiles(Document::File(self.profiles.clone())) {
-            Ok(profiles) => profiles,
+        let profiles = match profiles::load(Document::File(self.profiles.clone())) {
+            Ok(loaded) => {
+                warn(&loaded);
+                loaded.profiles
+            }
             Err(errors) => {
                 err(format_args!("{errors}\n"));
                 return EXIT_USAGE.into();
@@ -212,7 +215,7 @@ impl Webhook {
             log_format: &log_format,
         };
         let file = self.profiles.clone();
-        let reload = move || profiles::load_profiles(Document::File(file.clone()));
+        let reload = move || profiles::load(Document::File(file.clone()));
         let settings = options
             .read()
             .and_then(|settings| Ok((settings, reload().map_err(|e| e.to_string())?)));
@@ -227,7 +230,7 @@ impl Webhook {
             return probed(&WebhookProbe {
                 url,
                 ca,
-                profiles: loaded,
+                profiles: loaded.profiles,
             });
         }
         let pair_given = self.certificate.is_some() || self.key.is_some();
@@ -237,7 +240,8 @@ impl Webhook {
             file(self.key, CERTIFICATE_KEY),
         );
         if self.check {
-            return found(&loaded, pair_given.then_some((&certificate, &key)));
+            warn(&loaded);
+            return found(&loaded.profiles, pair_given.then_some((&certificate, &key)));
         }
         let params = WebhookParams {
             settings,
@@ -253,6 +257,13 @@ impl Webhook {
                 e.exit_code().into()
             }
         }
+    }
+}
+
+/// What is probably a slip in the profiles file, on standard error.
+fn warn(loaded: &profiles::Loaded) {
+    for warning in &loaded.warnings {
+        err(format_args!("warning: {warning}\n"));
     }
 }
 

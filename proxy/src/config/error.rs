@@ -150,6 +150,23 @@ impl Problems {
         }
     }
 
+    /// None yet, in the same file.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            file: self.file.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes over the errors of a reading beside, and not its warnings. `path`: what a path there is called here.
+    pub(super) fn adopt(&self, beside: Self, path: impl Fn(&str) -> String) {
+        for error in beside.errors.into_inner() {
+            self.error(error.place, path(&error.path), error.message);
+        }
+        self.unlisted
+            .set(self.unlisted.get() + beside.unlisted.get());
+    }
+
     fn build(&self, place: Place, path: String, message: String) -> ConfigError {
         ConfigError {
             file: self.file.clone(),

@@ -1,5 +1,6 @@
 //! A profiles file -> the parameters of injection; and the check of a configuration that injection has put together.
 
+mod brought;
 mod mounts;
 mod options;
 mod trial;
@@ -25,11 +26,28 @@ use crate::admission::{
 use serde_json::Map;
 use std::time::Duration;
 
+/// Profiles, and what is probably a slip in their file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The profiles.
+    pub profiles: Profiles,
+    /// One line each, with its place and what to do.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a profiles file, as [`load`], for whoever has no ear for its warnings.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_profiles(document: Document) -> Result<Profiles, ConfigErrors> {
+    load(document).map(|loaded| loaded.profiles)
+}
+
 /// Reads a profiles file.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with its place and what to do.
-pub fn load_profiles(document: Document) -> Result<Profiles, ConfigErrors> {
+pub fn load(document: Document) -> Result<Loaded, ConfigErrors> {
     let name = match &document {
         Document::File(path) => path.display().to_string(),
         Document::Text { name, .. } => name.clone(),
@@ -43,8 +61,11 @@ pub fn load_profiles(document: Document) -> Result<Profiles, ConfigErrors> {
     let profiles = read(Some(document), &problems)
         .flatten()
         .and_then(|tree| profiles(&tree, &context));
-    problems.finish()?;
-    profiles.ok_or_else(|| ConfigErrors::unexplained(Some(&name)))
+    let warnings = problems.finish()?;
+    match profiles {
+        Some(profiles) => Ok(Loaded { profiles, warnings }),
+        None => Err(ConfigErrors::unexplained(Some(&name))),
+    }
 }
 
 /// Checks a sidecar's configuration that injection has put together, given what the sidecar will find.
@@ -169,6 +190,7 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
         allow_added_trust: allow_added_trust?,
         annotations: annotations?,
     };
+    brought::check(&fields, &profile);
     if profile.port == profile.admin_port {
         fields.error(
             "adminPort",

@@ -2,7 +2,7 @@
 
 use super::{
     error::Place,
-    fields::{Context, Fields, shown},
+    fields::{Context, Fields, Surroundings, shown},
     inbound, parse,
     upstream::{self, Upstream},
 };
@@ -287,13 +287,16 @@ impl<'c> Seen<'c> {
             self.used.insert(name);
             return Some(shared);
         }
-        let hint = route
-            .context
-            .hint(&name, self.credentials.iter().map(|(n, _)| *n));
-        let hint = if self.credentials.is_empty() {
+        // Those that stand nowhere were made up for rewrites of a profile.
+        let written = self
+            .credentials
+            .iter()
+            .filter(|(_, at)| *at != Place::Whole);
+        let mut written = written.map(|(n, _)| *n).peekable();
+        let hint = if written.peek().is_none() {
             "; declare it under `credentials`".to_owned()
         } else {
-            hint
+            route.context.hint(&name, written)
         };
         route.error(
             key,
@@ -398,8 +401,14 @@ impl<'a> Listeners<'a> {
             && !self.non_loopback
             && !tcp.ip().to_canonical().is_loopback()
         {
-            let message = "not a loopback address; whoever reaches it would use the pod's identity: listen on 127.0.0.1 or [::1], or set \
-                           `allowNonLoopbackListeners: true`";
+            let mend = match self.context.surroundings {
+                Surroundings::Process => ", or set `allowNonLoopbackListeners: true`",
+                // Neither profiles nor annotations have that key.
+                Surroundings::Injected { .. } => "",
+            };
+            let message = format!(
+                "not a loopback address; whoever reaches it would use the pod's identity: listen on 127.0.0.1 or [::1]{mend}"
+            );
             self.context.problems.error(at, path, message);
             return;
         }

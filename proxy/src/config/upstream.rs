@@ -129,10 +129,12 @@ impl Source {
     fn is_plain_http(&self, context: &Context<'_>) {
         const WHY: &str =
             "plain http off loopback; the access token would travel in the clear: use https://";
-        const OR: &str = "or set `allowInsecureHttp: true`";
+        const OR: &str = "or set `allowInsecureHttp: true` beside";
         let message = match &self.variable {
-            None => format!("{WHY}, {OR}"),
-            Some(name) => format!("the value of {name}: {WHY} {SOURCE}, {OR} beside `upstream`"),
+            None => format!("{WHY}, {OR} it"),
+            Some(name) => format!(
+                "the value of {name}: {WHY} {SOURCE}, {OR} `upstream`, or, where injection wrote the route, in `rewrite` of the profile"
+            ),
         };
         context.problems.error(self.at, &*self.path, message);
     }

@@ -45,6 +45,9 @@ pub struct Step {
     /// The step that failed and is in the way of this one: `OF: STEP`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<String>,
+    /// It is part of what was asked for, and was skipped all the same.
+    #[serde(skip)]
+    pub(super) unasked: bool,
 }
 
 impl Step {
@@ -76,6 +79,14 @@ impl Step {
     /// It was not looked at, by design.
     pub fn skip(of: impl Into<String>, step: &'static str, why: impl Into<String>) -> Self {
         Self::new(of, step, Status::Skip, "", why)
+    }
+
+    /// It was not looked at, though it is part of what was asked for: the last line says so.
+    pub fn unasked(of: impl Into<String>, step: &'static str, why: impl Into<String>) -> Self {
+        Self {
+            unasked: true,
+            ..Self::skip(of, step, why)
+        }
     }
 
     /// It was not reached, because another one failed.
@@ -112,6 +123,7 @@ impl Step {
             mend: String::new(),
             commands: vec![],
             blocked_by: None,
+            unasked: false,
         }
     }
 
@@ -228,6 +240,13 @@ impl fmt::Display for Report {
             0 => String::new(),
             n => format!("; {n} to look at: {}", self.names(Status::Warn)),
         };
+        let unasked: Vec<&str> = (self.0.iter().filter(|s| s.unasked))
+            .map(|s| s.of.as_str())
+            .collect();
+        let warned = match unasked.len() {
+            0 => warned,
+            n => format!("{warned}; {n} not asked: {}", unasked.join(", ")),
+        };
         match self.count(Status::Fail) {
             0 if warned.is_empty() => writeln!(f, "everything passes"),
             0 => writeln!(f, "nothing fails{warned}"),
@@ -288,6 +307,19 @@ mod tests {
                     { "of": "sidecar", "step": "readyz", "status": "skip", "detail": "none is running here" },
                 ]
             })
+        );
+    }
+
+    #[test]
+    fn the_last_line_tells_what_was_not_asked() {
+        let mut report = Report::default();
+        report.push(Step::pass("a", "b", "c"));
+        report.push(Step::unasked("profile x", "review", "not asked: why"));
+        assert!(report.ok());
+        assert!(
+            report
+                .to_string()
+                .ends_with("nothing fails; 1 not asked: profile x\n")
         );
     }
 

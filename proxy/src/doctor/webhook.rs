@@ -98,7 +98,7 @@ async fn examine(asked: &WebhookProbe, clock: &Clock) -> Report {
         let of = format!("profile {name}");
         report.push(match (&way, brought(profile)) {
             (None, _) => Step::blocked(of, REVIEW, &stop),
-            (_, Err(why)) => Step::skip(of, REVIEW, why),
+            (_, Err(why)) => Step::unasked(of, REVIEW, why),
             (_, Ok(annotations)) => {
                 let asking = asking(name, profile, annotations);
                 review(&client, asked.url.path(), of, asking).await

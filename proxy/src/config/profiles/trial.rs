@@ -6,6 +6,7 @@ use super::super::{
     fields::{Context, Fields, Surroundings},
     tree::{Entry, Node, Value},
 };
+use super::brought::child;
 use crate::admission::profile::{Profile, Rewrite, RewriteCredential, SidecarConfig, TokenSource};
 
 /// Reads the profile's credentials and routes, with one more route for every rewritten variable, as the sidecar would: so that what is wrong with
@@ -30,7 +31,10 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
     let mut credentials = profile.named("credentials").unwrap_or_default().to_vec();
     let mut routes = profile.items("routes").unwrap_or_default().to_vec();
     let names: Vec<String> = credentials.iter().map(|e| e.key.clone()).collect();
-    for (i, rewrite) in params.rewrite.iter().enumerate() {
+    let own_routes = routes.len();
+    let mut rewritten = Vec::new();
+    let nodes = profile.items("rewrite").unwrap_or_default();
+    for (i, (rewrite, node)) in params.rewrite.iter().zip(nodes).enumerate() {
         if let RewriteCredential::Named(name) = &rewrite.credential
             && !names.contains(name)
         {
@@ -54,17 +58,20 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
                     at,
                     value: Value::Map(keys),
                 };
-                credentials.push(entry(
-                    &name,
-                    Node {
+                credentials.push(Entry {
+                    key: name.clone(),
+                    // Nobody is to be told of this name.
+                    key_at: Place::Whole,
+                    node: Node {
                         at,
                         value: Value::Map(vec![entry("entraClientAssertion", grant)]),
                     },
-                ));
+                });
                 name
             }
         };
-        routes.push(route(i, credential, rewrite, &text, &entry, at));
+        rewritten.push(i);
+        routes.push(route(i, credential, rewrite, node));
     }
     if routes.is_empty() {
         let Some(any) = names.first().cloned() else {
@@ -78,7 +85,11 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
             allow_insecure_http: false,
             port: None,
         };
-        routes.push(route(params.rewrite.len(), any, &none, &text, &entry, at));
+        let nowhere = Node {
+            at,
+            value: Value::Null,
+        };
+        routes.push(route(params.rewrite.len(), any, &none, &nowhere));
     }
     let variables = match &params.token {
         TokenSource::Aks { identity_binding } => {
@@ -100,8 +111,10 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
             .find(|(n, _)| *n == name)
             .map(|(_, v)| v.clone()),
     };
+    // Its warnings are not for here: what nothing uses yet, pods may.
+    let problems = context.problems.beside();
     let trial = Context {
-        problems: context.problems,
+        problems: &problems,
         env: &env,
         surroundings: Surroundings::Injected {
             projected: own_token,
@@ -129,6 +142,25 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
         ]),
     };
     drop(decode(&tree, &trial));
+    context.problems.adopt(problems, |path| {
+        profile.join(&in_profile(path, own_routes, &rewritten))
+    });
+}
+
+/// What a path of the sidecar's configuration is in the profile. `rewritten`: which rewrites the routes behind the profile's own stand for.
+fn in_profile(path: &str, own_routes: usize, rewritten: &[usize]) -> String {
+    let made_up = path.strip_prefix("routes[").and_then(|rest| {
+        let (index, key) = rest.split_once(']')?;
+        let behind = index.parse::<usize>().ok()?.checked_sub(own_routes)?;
+        Some((*rewritten.get(behind)?, key))
+    });
+    match (made_up, path) {
+        (Some((i, ".listen")), _) => format!("rewrite[{i}].port"),
+        (Some((i, key)), _) => format!("rewrite[{i}]{key}"),
+        (None, "listen") => "port".into(),
+        (None, "admin") => "adminPort".into(),
+        (None, path) => path.into(),
+    }
 }
 
 /// What Entra must be told beside a scope: the variable, the profile's key of `token.projected`, and what to write there.
@@ -168,15 +200,23 @@ fn ids(profile: &Fields<'_>, params: &Profile) {
     }
 }
 
-/// The route that a rewritten variable would become. Its host keeps it from meeting another.
-fn route(
-    i: usize,
-    credential: String,
-    rewrite: &Rewrite,
-    text: &dyn Fn(String) -> Node,
-    entry: &dyn Fn(&str, Node) -> Entry,
-    at: Place,
-) -> Node {
+/// The route that a rewritten variable would become, given the node of its entry. Its host keeps it from meeting another.
+fn route(i: usize, credential: String, rewrite: &Rewrite, node: &Node) -> Node {
+    let at = node.at;
+    let text = |text: String| Node {
+        at,
+        value: Value::Scalar(text),
+    };
+    let entry = |key: &str, node: Node| Entry {
+        key: key.into(),
+        key_at: at,
+        node,
+    };
+    // What the profile says stands in its own place.
+    let said = |key: &str, said: String| Node {
+        at: child(node, key).map_or(at, |n| n.at),
+        value: Value::Scalar(said),
+    };
     let upstream = rewrite
         .upstream
         .clone()
@@ -188,15 +228,15 @@ fn route(
     let mut entries = vec![
         entry("name", text(format!("rewrite-{i}"))),
         entry("match", matched),
-        entry("upstream", text(upstream)),
-        entry("credential", text(credential)),
+        entry("upstream", said("upstream", upstream)),
+        entry("credential", said("credential", credential)),
         entry(
             "allowInsecureHttp",
-            text(rewrite.allow_insecure_http.to_string()),
+            said("allowInsecureHttp", rewrite.allow_insecure_http.to_string()),
         ),
     ];
     if let Some(port) = rewrite.port {
-        entries.push(entry("listen", text(format!("127.0.0.1:{port}"))));
+        entries.push(entry("listen", said("port", format!("127.0.0.1:{port}"))));
     }
     Node {
         at,

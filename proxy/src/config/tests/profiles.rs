@@ -1,6 +1,6 @@
 //! Profiles files: what they become, and what they are refused for.
 
-use super::super::profiles::{check, load_profiles};
+use super::super::profiles::{check, load, load_profiles};
 use super::*;
 use crate::admission::{
     check::Environment,
@@ -260,15 +260,68 @@ fn the_sidecars_own_parts_are_checked() {
     assert_eq!(
         with_profile("credentials:\n  a: {entraClientAssertion: {scop: x/.default}}\nroutes:\n- {name: r, upstream: http://u.example, credential: b}").unwrap_err(),
         "\
-p.yaml:6:33: credentials.a.entraClientAssertion.scope: missing; it has no default
-p.yaml:6:34: credentials.a.entraClientAssertion.scop: unknown key; did you mean `scope`?
-p.yaml:8:27: routes[0].upstream: plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true`
-p.yaml:8:57: routes[0].credential: no credential is named `b`; did you mean `a`?"
+p.yaml:6:33: profiles.default.credentials.a.entraClientAssertion.scope: missing; it has no default
+p.yaml:6:34: profiles.default.credentials.a.entraClientAssertion.scop: unknown key; did you mean `scope`?
+p.yaml:8:27: profiles.default.routes[0].upstream: plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true` beside it
+p.yaml:8:57: profiles.default.routes[0].credential: no credential is named `b`; did you mean `a`?"
+    );
+    // So is what stands for a rewritten variable; the route before it is the profile's own.
+    assert_eq!(
+        with_profile("adminPort: 7000\ncredentials:\n  a: {entraClientAssertion: {scope: x/.default}}\nroutes:\n- {name: r, match: {host: r.example}, upstream: https://u.example, credential: a}\nrewrite:\n- {variable: A, upstream: http://a.example, credential: a}\n- {variable: B, port: 7000, credential: a}").unwrap_err(),
+        "\
+p.yaml:11:31: profiles.default.rewrite[0].upstream: plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true` beside it
+p.yaml:12:27: profiles.default.rewrite[1].port: takes the admin listener's place ([::]:7000); choose another port"
     );
     // What annotations may still bring is no error.
     with_profile("rewrite: [{variable: A, credential: mine}]").unwrap();
     with_profile("credentials: {a: {entraClientAssertion: {scope: x/.default}}}").unwrap();
     with_profile("native: true").unwrap();
+}
+
+/// A credential that no pod can bring is an error, and one that looks like a slip a warning.
+#[test]
+fn a_rewrites_credential_that_the_profile_does_not_have() {
+    let of = |credential: &str, annotations: &str| {
+        let text = format!(
+            "profiles:\n  a:\n    image: i\n    token: {{aks: {{}}}}\n    credentials: {{kc: {{entraClientAssertion: {{scope: x/.default}}}}, unused: {{entraClientAssertion: {{scope: x/.default}}}}}}\n    \
+             rewrite: [{{variable: A, credential: {credential}}}]\n{annotations}"
+        );
+        let name = "p.yaml".into();
+        let loaded = load(Document::Text { name, text });
+        loaded.map(|l| l.warnings).map_err(|e| e.to_string())
+    };
+    let place = "p.yaml:6:41: profiles.a.rewrite[0].credential: no credential is named";
+    assert_eq!(
+        of("kc3", "    annotations: [image, routes]\n"),
+        Err(format!(
+            "{place} `kc3`, and no pod can bring it; did you mean `kc`?; declare it under `credentials`, or add credentials to `annotations`"
+        ))
+    );
+    for open in ["", "    annotations: [credentials]\n"] {
+        assert_eq!(
+            of("kc3", open),
+            Ok(vec![format!(
+                "{place} `kc3`, so each pod must bring it by annotation; did you mean `kc`?"
+            )])
+        );
+        assert_eq!(of("orders", open), Ok(vec![]));
+    }
+    assert_eq!(of("kc", "    annotations: []\n"), Ok(vec![]));
+}
+
+/// Neither names that were made up for rewrites are offered, nor keys that a profile does not have.
+#[test]
+fn mends_are_of_the_profile() {
+    let own = "credentials: {orders: {entraClientAssertion: {scope: x/.default}}}\nroutes:\n";
+    let rewrite = "rewrite: [{variable: A, scope: x/.default}]";
+    assert_eq!(
+        with_profile(&format!("{own}- {{name: r, listen: '127.0.0.1:7000', upstream: https://u.example, credential: nope}}\n{rewrite}")).unwrap_err(),
+        "p.yaml:7:84: profiles.default.routes[0].credential: no credential is named `nope`; known here: orders"
+    );
+    assert_eq!(
+        with_profile(&format!("{own}- {{name: r, listen: '0.0.0.0:7000', upstream: https://u.example, credential: orders}}\n{rewrite}")).unwrap_err(),
+        "p.yaml:7:25: profiles.default.routes[0].listen: not a loopback address; whoever reaches it would use the pod's identity: listen on 127.0.0.1 or [::1]"
+    );
 }
 
 /// Without AKS nobody but the profile says the ids, and the mend is there.
@@ -286,7 +339,7 @@ p.yaml:4:12: profiles.a.token.projected.tenantId: missing; Entra wants it beside
     let credential = "profiles:\n  a:\n    image: i\n    token: {projected: {tenantId: t}}\n    credentials:\n      b: {entraClientAssertion: {scope: x/.default}}\n";
     assert_eq!(
         profiles(credential).unwrap_err(),
-        "p.yaml:6:33: credentials.b.entraClientAssertion.clientId: missing, and the profile has no `token.projected.clientId`; give one of them"
+        "p.yaml:6:33: profiles.a.credentials.b.entraClientAssertion.clientId: missing, and the profile has no `token.projected.clientId`; give one of them"
     );
     profiles(&credential.replace("scope:", "clientId: c, scope:")).unwrap();
 }
@@ -326,7 +379,7 @@ fn an_injected_sidecar_has_the_variables_of_its_rewrites_alone() {
     let mend = "an injected sidecar has no variable TOKEN_SIDECAR_UPSTREAM_X; write the URL here, or name the workload's variable in `rewrite` of the profile";
     assert_eq!(
         with_profile("credentials: {a: {entraClientAssertion: {scope: x/.default}}}\nroutes: [{name: r, upstream: {env: TOKEN_SIDECAR_UPSTREAM_X}, credential: a}]").unwrap_err(),
-        format!("p.yaml:6:40: routes[0].upstream.env: {mend}")
+        format!("p.yaml:6:40: profiles.default.routes[0].upstream.env: {mend}")
     );
     let text = r#"{"credentials":{"a":{"entraClientAssertion":{"scope":"x/.default"}}},"routes":[{"name":"r","upstream":{"env":"TOKEN_SIDECAR_UPSTREAM_X"},"credential":"a"}]}"#;
     let said = check_with(text, AKS, false).unwrap_err();

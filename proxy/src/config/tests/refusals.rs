@@ -36,7 +36,7 @@ c.yaml:5:8: subjectTokens.sts.file: missing; give the path of the projected toke
 c.yaml:7:37: credentials.a.entraClientAssertion.scope: does not end in `/.default`; an application gets all that it was granted: write `RESOURCE/.default`, such as https://management.azure.com/.default
 c.yaml:8:79: credentials.b.tokenExchange.subjectToken: no subject token is named `stz`; did you mean `sts`?
 c.yaml:8:94: credentials.b.tokenExchange.audience: is a single value; give a list (`[a, b]`, or lines with `- `)
-c.yaml:11:13: routes[0].upstream: plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true`
+c.yaml:11:13: routes[0].upstream: plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true` beside it
 c.yaml:12:15: routes[0].credential: no credential is named `c`; did you mean `a`?
 c.yaml:13:23: routes[0].timeouts.connect: a duration needs a unit; write a number and a unit, such as 250ms, 30s, 5m or 1h",
     );

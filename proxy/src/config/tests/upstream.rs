@@ -80,7 +80,7 @@ fn it_is_held_to_the_rules_of_a_url_that_is_written_out() {
         (
             Some("http://u.example"),
             format!(
-                "{PLACE}the value of {NAME}: plain http off loopback; the access token would travel in the clear: use https:// {mend}, or set `allowInsecureHttp: true` beside `upstream`"
+                "{PLACE}the value of {NAME}: plain http off loopback; the access token would travel in the clear: use https:// {mend}, or set `allowInsecureHttp: true` beside `upstream`, or, where injection wrote the route, in `rewrite` of the profile"
             ),
         ),
     ] {

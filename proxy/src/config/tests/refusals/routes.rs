@@ -130,7 +130,7 @@ fn routes() {
         ),
         (
             "http://u.example",
-            "plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true`",
+            "plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true` beside it",
         ),
         (
             "https://169.254.169.254",
