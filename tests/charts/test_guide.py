@@ -1,6 +1,7 @@
 """charts/README.md, and the commands of README.md: the guide's run, in order, as a person would paste them. Helm is real (what it would install is rendered); az, kubectl and kcadm.sh
 are stand-ins that know which commands and options there are; what they print is made up. And what the guide names exists."""
 
+import base64
 import itertools
 import json
 import os
@@ -199,6 +200,15 @@ class Commands(unittest.TestCase):
         profiles = yaml.safe_load(one(objects, "ConfigMap", "-profiles")["data"]["profiles.yaml"])["profiles"]
         self.assertIn("/token-sidecar:", profiles["default"]["image"])
         self.assertEqual(profiles["default"]["rewrite"][0]["variable"], "BACKEND_API_URL")
+        # The last installation has the certificate that OpenSSL made, by the name that the API server calls, and vouches for it.
+        self.assertIn("tls.crt: OK", run.done.stdout)
+        hook = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]
+        service = hook["clientConfig"]["service"]
+        self.assertIn(f"-verify_hostname {service['name']}.{service['namespace']}.svc ", GUIDE)
+        self.assertTrue(base64.b64decode(hook["clientConfig"]["caBundle"]).startswith(b"-----BEGIN CERTIFICATE-----"))
+        made = next(c["names"][3] for c in run.calls if c["command"] == "kubectl create secret tls")
+        mounted = [v["secret"]["secretName"] for v in one(objects, "Deployment")["spec"]["template"]["spec"]["volumes"] if "secret" in v]
+        self.assertEqual(mounted, [made])
         # The label of the namespace is the one that the webhook's configuration looks for, that of pods the one that it asks about.
         hook = one(objects, "MutatingWebhookConfiguration")["webhooks"][0]
         labelled = next(c["names"] for c in run.calls if c["command"] == "kubectl label" and c["names"][2] == "shop")

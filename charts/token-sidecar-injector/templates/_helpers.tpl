@@ -71,7 +71,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- define "injector.secretName" -}}
 {{- if eq .Values.certificate.source "secret" -}}
-{{- required "certificate.secret.name: the name of the Secret that holds tls.crt and tls.key" .Values.certificate.secret.name -}}
+{{- required "certificate.secret.name is missing: the name of the Secret that holds tls.crt and tls.key" .Values.certificate.secret.name -}}
 {{- else -}}
 {{- include "injector.fullname" . }}-tls
 {{- end -}}
