@@ -18,7 +18,7 @@ use super::{
     wish::STATUS,
     yaml::{self, Document},
 };
-use pods::{each, label, pods};
+use pods::{each, label, misplaced, pods};
 use serde_json::Value;
 use style::Style;
 
@@ -324,6 +324,9 @@ fn with(
     ) {
         notes.push(format!("{label}: left alone, a namespace of the system"));
         return;
+    }
+    if let Some(note) = misplaced(object, &pods) {
+        notes.push(format!("{label}: {note}"));
     }
     let request = Request {
         profiles,

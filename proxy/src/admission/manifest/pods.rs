@@ -1,6 +1,9 @@
 //! Where pods are in an object, and what messages call it. By shape, not by kind: what a custom resource calls a template, and has containers, is one.
 
-use super::super::patch::text as text_of;
+use super::super::{
+    patch::text as text_of,
+    wish::{PREFIX, shown},
+};
 use serde_json::Value;
 
 /// Every object of a document: the items of a list, or the one it is.
@@ -34,6 +37,30 @@ pub(super) fn pods(object: &Value) -> Vec<String> {
 pub(super) fn ends(object: &Value) -> bool {
     let kind = text_of(object, "kind");
     kind.ends_with("Job") || kind.ends_with("JobSet")
+}
+
+/// What an object says on itself for its pods (`pods`: where they are), which hear what their template says alone.
+pub(super) fn misplaced(object: &Value, pods: &[String]) -> Option<String> {
+    let template = pods.first().filter(|path| !path.is_empty())?;
+    let metadata = object.get("metadata")?;
+    let maps = ["labels", "annotations"].map(|map| metadata.get(map).and_then(Value::as_object));
+    let keys = maps.into_iter().flatten().flat_map(|map| map.keys());
+    let mut keys: Vec<String> = keys
+        .filter(|key| key.starts_with(PREFIX))
+        .map(|key| shown(key))
+        .collect();
+    keys.dedup();
+    let (stands, it) = match keys.len() {
+        0 => return None,
+        1 => ("stands", "it"),
+        _ => ("stand", "them"),
+    };
+    Some(format!(
+        "{} {stands} on the {} itself, which counts for nothing; put {it} under {}.metadata",
+        keys.join(", "),
+        shown(text_of(object, "kind")),
+        template.trim_start_matches('/').replace('/', "."),
+    ))
 }
 
 fn search(key: &str, value: &Value, path: &str, found: &mut Vec<String>) {
@@ -76,6 +103,35 @@ pub(super) fn label(object: &Value, place: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_is_said_on_the_object_is_misplaced() {
+        let object = |annotations: Value, labels: Value| json!({"kind": "Deployment", "metadata": {"annotations": annotations, "labels": labels}});
+        let template = ["/spec/template".to_owned()];
+        let inject = json!({"token-sidecar.io/inject": "false", "other": "x"});
+        for (object, expected) in [
+            (
+                object(inject.clone(), Value::Null),
+                "token-sidecar.io/inject stands on the Deployment itself, which counts for nothing; put it under spec.template.metadata",
+            ),
+            (
+                object(Value::Null, inject.clone()),
+                "token-sidecar.io/inject stands on the Deployment itself, which counts for nothing; put it under spec.template.metadata",
+            ),
+            (
+                object(json!({"token-sidecar.io/port": "8081"}), inject.clone()),
+                "token-sidecar.io/inject, token-sidecar.io/port stand on the Deployment itself, which counts for nothing; put them under spec.template.metadata",
+            ),
+        ] {
+            assert_eq!(misplaced(&object, &template).as_deref(), Some(expected));
+        }
+        let plain = object(json!({"other": "x"}), json!({}));
+        assert_eq!(misplaced(&plain, &template), None);
+        // A pod's metadata is its own; where there is no pod, nobody is asked.
+        let own = object(inject, Value::Null);
+        assert_eq!(misplaced(&own, &[String::new()]), None);
+        assert_eq!(misplaced(&own, &[]), None);
+    }
 
     #[test]
     fn templates_are_found_by_their_shape() {

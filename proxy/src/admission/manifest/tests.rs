@@ -331,6 +331,22 @@ fn what_cannot_be_changed_in_place_is_written_anew_and_comes_back_all_the_same()
     );
 }
 
+/// It is said once, in or again.
+#[test]
+fn what_stands_on_the_deployment_is_said() {
+    let said = DEPLOYMENT.replace(
+        "metadata:\n  name: shop",
+        "metadata:\n  annotations: {token-sidecar.io/inject: \"false\"}\n  name: shop",
+    );
+    assert_ne!(said, DEPLOYMENT);
+    let note = "m.yaml:2: deployment/shop: token-sidecar.io/inject stands on the Deployment itself, which counts for nothing; put it under spec.template.metadata";
+    let once = inject(&said);
+    for done in [&once, &inject(&once.text)] {
+        let notes = done.notes.iter().filter(|n| *n == note);
+        assert_eq!(notes.count(), 1, "{:?}", done.notes);
+    }
+}
+
 #[test]
 fn notes_say_what_was_done() {
     let pod = |name: &str, more: &str| {
