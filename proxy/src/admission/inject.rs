@@ -181,6 +181,15 @@ fn settle(
     }
     if let Some(over) = &wish.resources {
         profile.resources = resources::merged(&profile.resources, over);
+        let said = |resource: &str| {
+            over.get("requests")
+                .is_some_and(|r| r.get(resource).is_some())
+        };
+        if let Err((resource, problem)) = resources::fit(&mut profile.resources, said) {
+            problems.push(format!(
+                "annotation token-sidecar.io/resources: requests.{resource}: {problem}"
+            ));
+        }
     }
     if let Some(level) = &wish.log_level {
         profile.log_level.clone_from(level);

@@ -91,6 +91,62 @@ pub(super) fn merged(base: &Map<String, Value>, over: &Map<String, Value>) -> Ma
     out
 }
 
+/// A quantity as a number, for comparison.
+fn amount(text: &str) -> Option<f64> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let scale = match unit {
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "P" => 1e15,
+        "Ki" => 1024_f64,
+        "Mi" => 1024_f64.powi(2),
+        "Gi" => 1024_f64.powi(3),
+        "Ti" => 1024_f64.powi(4),
+        "Pi" => 1024_f64.powi(5),
+        _ => 1.0,
+    };
+    Some(number.parse::<f64>().ok()? * scale)
+}
+
+/// Sees that no request is above its limit, which the API server refuses: one that nobody `said` is lowered.
+///
+/// # Errors
+/// One that was said: its resource, and what to write.
+pub fn fit(
+    resources: &mut Map<String, Value>,
+    said: impl Fn(&str) -> bool,
+) -> Result<(), (&'static str, String)> {
+    for name in NAMES {
+        let of = |kind: &str| {
+            let text = resources.get(kind)?.get(name)?.as_str()?.to_owned();
+            Some((amount(&text)?, text))
+        };
+        let (Some((request, asked)), Some((limit, most))) = (of("requests"), of("limits")) else {
+            continue;
+        };
+        // `1000m` and `1` are one.
+        if request <= limit * (1.0 + 1e-9) {
+            continue;
+        }
+        if said(name) {
+            return Err((
+                name,
+                format!(
+                    "{asked} is above the limit {most}, and Kubernetes refuses such a pod; lower it, or raise `limits.{name}`"
+                ),
+            ));
+        }
+        resources["requests"][name] = most.into();
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +188,45 @@ mod tests {
         ] {
             assert_eq!(read(&value).unwrap_err(), problem);
         }
+    }
+
+    #[test]
+    fn no_request_is_above_its_limit() {
+        for (request, limit, fits) in [
+            ("32Mi", "16Mi", false),
+            ("32Mi", "32Mi", true),
+            ("32Mi", "32M", false),
+            ("32M", "32Mi", true),
+            ("1Gi", "1023Mi", false),
+            ("1Ti", "1T", false),
+            ("1Pi", "1P", false),
+            ("1025", "1Ki", false),
+            ("1k", "1000", true),
+            ("1G", "999M", false),
+            ("1000m", "1", true),
+            ("0.003", "3m", true),
+            ("3m", "0.003", true),
+            ("1001m", "1", false),
+        ] {
+            let given = json!({"requests": {"memory": request}, "limits": {"memory": limit}});
+            let mut resources = given.as_object().unwrap().clone();
+            let told = fit(&mut resources, |name| name == "memory");
+            assert_eq!(Value::Object(resources.clone()), given);
+            let problem = format!(
+                "{request} is above the limit {limit}, and Kubernetes refuses such a pod; lower it, or raise `limits.memory`"
+            );
+            let expected = if fits {
+                Ok(())
+            } else {
+                Err(("memory", problem))
+            };
+            assert_eq!(told, expected);
+            // Said by nobody.
+            assert_eq!(fit(&mut resources, |name| name == "cpu"), Ok(()));
+            let lowered = if fits { request } else { limit };
+            assert_eq!(resources["requests"]["memory"], lowered);
+        }
+        let mut none = Map::new();
+        assert_eq!(fit(&mut none, |_| true), Ok(()));
     }
 }

@@ -365,6 +365,31 @@ fn annotations_win_over_the_profile() {
 }
 
 #[test]
+fn an_annotations_limit_lowers_the_profiles_request() {
+    let resources =
+        json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}});
+    let profile = || Profile {
+        resources: resources.as_object().unwrap().clone(),
+        ..profile()
+    };
+    let mut pod = pod();
+    let key = "token-sidecar.io/resources";
+    pod["metadata"]["annotations"] = json!({key: "limits: {memory: 16Mi, cpu: 5m}"});
+    let after = injected(&pod, profile());
+    assert_eq!(
+        after["spec"]["initContainers"][0]["resources"],
+        json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "16Mi", "cpu": "5m"}})
+    );
+    pod["metadata"]["annotations"] = json!({key: "requests: {memory: 256Mi}"});
+    assert_eq!(
+        with(&pod, profile()).unwrap_err(),
+        [
+            "annotation token-sidecar.io/resources: requests.memory: 256Mi is above the limit 128Mi, and Kubernetes refuses such a pod; lower it, or raise `limits.memory`"
+        ]
+    );
+}
+
+#[test]
 fn pods_that_do_not_ask_are_left_alone() {
     let profiles = Profiles::default();
     let request = Request {

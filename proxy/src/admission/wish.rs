@@ -30,7 +30,7 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
     ("image", "The sidecar's image."),
     (
         "resources",
-        "YAML or JSON such as `{requests: {cpu: 20m}, limits: {memory: 64Mi}}`; laid over the profile's.",
+        "YAML or JSON such as `{requests: {cpu: 20m}, limits: {memory: 64Mi}}`; laid over the profile's, whose requests it lowers to its limits.",
     ),
     ("log-level", "The sidecar's log level."),
     (

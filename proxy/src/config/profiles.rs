@@ -21,7 +21,7 @@ use crate::admission::{
     ANNOTATIONS,
     check::{Environment, Fault},
     profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
-    resources::quantity,
+    resources::{fit, quantity},
 };
 use serde_json::Map;
 use std::time::Duration;
@@ -260,6 +260,7 @@ fn variable(text: &str) -> Result<String, String> {
 fn resources(profile: &Fields<'_>) -> Option<Map<String, serde_json::Value>> {
     let fields = profile.map("resources", "(profiles).profiles.*.resources")?;
     let mut out = Map::new();
+    let mut requests = None;
     for (kind, pattern) in [
         ("requests", "(profiles).profiles.*.resources.requests"),
         ("limits", "(profiles).profiles.*.resources.limits"),
@@ -272,6 +273,12 @@ fn resources(profile: &Fields<'_>) -> Option<Map<String, serde_json::Value>> {
             }
         }
         out.insert(kind.to_owned(), read.into());
+        requests = requests.or(Some(amounts));
+    }
+    let requests = requests?;
+    // A default gives way to a limit.
+    if let Err((name, problem)) = fit(&mut out, |name| requests.node(name).is_some()) {
+        requests.error(name, problem);
     }
     Some(out)
 }

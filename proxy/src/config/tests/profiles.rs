@@ -75,6 +75,25 @@ fn the_sample_is_read() {
     );
 }
 
+/// The API server refuses a pod whose request is above its limit.
+#[test]
+fn a_default_request_gives_way_to_a_limit_and_a_said_one_is_refused() {
+    let text = |resources: &str| {
+        format!(
+            "profiles:\n  default:\n    image: x\n    token: {{aks: {{}}}}\n    rewrite: [{{variable: A, scope: x/.default}}]\n    resources: {resources}\n"
+        )
+    };
+    let lowered = profiles(&text("{limits: {memory: 16Mi, cpu: 5m}}")).unwrap();
+    assert_eq!(
+        serde_json::Value::Object(lowered.0["default"].resources.clone()),
+        serde_json::json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "16Mi", "cpu": "5m"}})
+    );
+    assert_eq!(
+        profiles(&text("{requests: {memory: 256Mi}}")).unwrap_err(),
+        "p.yaml:6:36: profiles.default.resources.requests.memory: 256Mi is above the limit 128Mi, and Kubernetes refuses such a pod; lower it, or raise `limits.memory`"
+    );
+}
+
 #[test]
 fn everything_wrong_is_said_in_one_run_with_its_place() {
     let text = "\
