@@ -259,16 +259,31 @@ fn upstream(rewrite: &Rewrite, old: Option<&Value>) -> Result<Upstream, String> 
     }
     let old = old.unwrap_or(&Value::Null);
     if let Some(from) = old.get("valueFrom") {
-        return match from
-            .as_object()
-            .and_then(|f| f.keys().next())
-            .map(String::as_str)
-        {
-            Some("configMapKeyRef" | "secretKeyRef") => Ok(Upstream::From(from.clone())),
-            _ => Err(format!(
+        let source = from.as_object().and_then(|f| f.iter().next());
+        return match source.map(|(kind, source)| (kind.as_str(), source)) {
+            Some((kind @ ("configMapKeyRef" | "secretKeyRef"), source)) => {
+                match ["name", "key"].into_iter().find(|k| text(source, k).is_empty()) {
+                    Some(missing) => Err(format!(
+                        "has a {kind} without `{missing}`; write `{kind}: {{name: …, key: …}}`"
+                    )),
+                    None => Ok(Upstream::From(from.clone())),
+                }
+            }
+            Some(("fieldRef" | "resourceFieldRef", _)) => Err(format!(
                 "has a `valueFrom` that means something else to another container; {MEND}"
             )),
+            Some((kind, _)) => Err(format!(
+                "has a `valueFrom` of the unknown source {}; write `configMapKeyRef: {{name: …, key: …}}` or `secretKeyRef`",
+                shown(kind)
+            )),
+            None => Err("has a `valueFrom` without a source; write `configMapKeyRef: {name: …, key: …}` or `secretKeyRef`".into()),
         };
+    }
+    if old
+        .get("value")
+        .is_some_and(|v| !v.is_string() && !v.is_null())
+    {
+        return Err("has a value that is not text; put the URL in quotes".into());
     }
     let value = text(old, "value").trim();
     if value.is_empty() {

@@ -122,3 +122,52 @@ fn an_unknown_profile_is_mended_where_it_was_named() {
         assert_eq!(refused(&named, option), [annotation.as_str()]);
     }
 }
+
+#[test]
+fn what_is_misshapen_is_not_called_empty() {
+    let keys = "{name: …, key: …}`";
+    for (entry, problem) in [
+        (
+            json!({"value": 5}),
+            "has a value that is not text; put the URL in quotes".to_owned(),
+        ),
+        (
+            json!({"value": true}),
+            "has a value that is not text; put the URL in quotes".to_owned(),
+        ),
+        (
+            json!({"value": {"a": 1}}),
+            "has a value that is not text; put the URL in quotes".to_owned(),
+        ),
+        (
+            json!({"valueFrom": {"configMapRef": {"name": "x", "key": "y"}}}),
+            format!(
+                "has a `valueFrom` of the unknown source configMapRef; write `configMapKeyRef: {keys} or `secretKeyRef`"
+            ),
+        ),
+        (
+            json!({"valueFrom": {}}),
+            format!(
+                "has a `valueFrom` without a source; write `configMapKeyRef: {keys} or `secretKeyRef`"
+            ),
+        ),
+        (
+            json!({"valueFrom": {"configMapKeyRef": {"name": "x"}}}),
+            format!("has a configMapKeyRef without `key`; write `configMapKeyRef: {keys}"),
+        ),
+        (
+            json!({"valueFrom": {"secretKeyRef": {"key": "x"}}}),
+            format!("has a secretKeyRef without `name`; write `secretKeyRef: {keys}"),
+        ),
+        (
+            json!({"valueFrom": {"secretKeyRef": null}}),
+            format!("has a secretKeyRef without `name`; write `secretKeyRef: {keys}"),
+        ),
+    ] {
+        let mut pod = pod();
+        pod["spec"]["containers"][0]["env"][1] = entry;
+        pod["spec"]["containers"][0]["env"][1]["name"] = "BACKEND_API_URL".into();
+        let line = format!("container app: BACKEND_API_URL {problem}");
+        assert_eq!(with(&pod, profile()).unwrap_err(), [line]);
+    }
+}
