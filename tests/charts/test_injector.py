@@ -42,6 +42,12 @@ class Asking(unittest.TestCase):
         self.assertTrue(self.asked("cert-manager-values.yaml", "shop", asks))
         self.assertFalse(self.asked("issuer-values.yaml", "shop", asks, **opted), "environment is not production")
 
+    def test_kube_system_is_excluded_whatever_the_list_says(self):
+        for name in HELMS:
+            hook = one(render(INJECTOR, {"webhook": {"excludedNamespaces": ["foo"], "namespaceOptIn": False}}, helm_name=name), "MutatingWebhookConfiguration")["webhooks"][0]
+            for namespace, asked in [("kube-system", False), ("mcp", False), ("foo", False), ("shop", True)]:
+                self.assertEqual(self.selects(hook["namespaceSelector"], {"kubernetes.io/metadata.name": namespace}), asked, namespace)
+
     def test_pods(self):
         opted = {"token-sidecar.io/injection": "enabled"}
         self.assertTrue(self.asked("default-values.yaml", "shop", {}, **opted), "an annotation may ask")

@@ -82,6 +82,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- include "injector.fullname" . }}-authority
 {{- end -}}
 
+{{/* Namespaces whose pods are never held up, whatever was given: the cluster's own must start without an injector. Out: a YAML list. */}}
+{{- define "injector.excludedNamespaces" -}}
+{{- concat .Values.webhook.excludedNamespaces (list "kube-system" .Release.Namespace) | uniq | toYaml -}}
+{{- end -}}
+
 {{- define "injector.names" -}}
 {{- $name := include "injector.fullname" . -}}
 {{- $ns := .Release.Namespace -}}
