@@ -117,7 +117,7 @@ async fn what_is_wrong_with_its_certificate_is_told() {
         &said,
         "webhook: tls",
         "is not for 127.0.0.1 but for localhost",
-        "of one make",
+        "with certificate.source=secret put one for SERVICE.NAMESPACE.svc into the Secret",
     );
     // Expired.
     let ca = Ca::new().unwrap();

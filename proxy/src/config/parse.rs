@@ -244,7 +244,10 @@ fn http_url(text: &str) -> Parsed<Url> {
             .is_some_and(|t| t.eq_ignore_ascii_case(s))
     });
     if !schemed {
-        return Err("not a URL; begin with https://".into());
+        // As a shell or YAML would take them away, and a ConfigMap's text does not.
+        let quoted = text.starts_with(['"', '\'']);
+        let mend = if quoted { ", without quotes" } else { "" };
+        return Err(format!("not a URL; begin with https://{mend}"));
     }
     // RFC 3986 has none of these; they are what a value is made of that was to end a string or a placeholder that was not filled in.
     let stray = ['"', '<', '>', '\\', '^', '`', '{', '|', '}'];

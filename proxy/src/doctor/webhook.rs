@@ -136,7 +136,8 @@ fn of_a_webhook(step: Step) -> Step {
             "see that an injector is running and ready, and that networkPolicy.callersFrom and other network policies let this pod through"
         }
         (_, "tls_certificate_error") => {
-            "certificate, its names and the webhook's caBundle must be of one make: with the chart `helm upgrade` makes them so, with cert-manager its Certificate says what is wrong; pods serve a \
+            "certificate, its names and the webhook's caBundle must be of one make: with a certificate of the chart's making `helm upgrade` makes them so; with certificate.source=secret put one for \
+             SERVICE.NAMESPACE.svc into the Secret and its issuer's into certificate.secret.caBundle; with cert-manager its Certificate says what is wrong; pods serve a \
              certificate that was just changed after a minute at most"
         }
         _ => return step,

@@ -115,12 +115,25 @@ fn read(certificate: &Path, key: &Path) -> Result<Pair, TlsError> {
         })
         .ok_or_else(|| bad(certificate, "it holds no certificate".into()))??;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(key, e.to_string()))?;
-    let key =
-        CertifiedKey::from_der(chain, private, &provider()).map_err(|e| bad(key, e.to_string()))?;
+    let key = CertifiedKey::from_der(chain, private, &provider()).map_err(|e| match e {
+        rustls::Error::InvalidCertificate(e) => bad(certificate, refused(&e.to_string())),
+        e => bad(key, e.to_string()),
+    })?;
     Ok(Pair {
         key: Arc::new(key),
         validity,
     })
+}
+
+/// Why the provider takes no such certificate, given its words. It has no kind of its own for the version.
+fn refused(words: &str) -> String {
+    if words.contains("UnsupportedCertVersion") {
+        "it is an X.509 version 1 certificate, without the names that API servers want: sign it with \
+         subjectAltName=DNS:SERVICE.NAMESPACE.svc"
+            .into()
+    } else {
+        words.into()
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +179,50 @@ mod tests {
         assert!(!format!("{serving:?}").contains("BEGIN"));
         std::fs::remove_dir_all(&dir).unwrap();
     }
+
+    /// What `openssl x509 -req` makes when it is told of no extensions.
+    #[test]
+    fn a_certificate_of_version_1_is_called_so() {
+        let dir =
+            std::env::temp_dir().join(format!("token-sidecar-version-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
+        // Names long enough that both lengths below take two bytes.
+        let names: Vec<String> = (0..8).map(|i| format!("{i}{}", "x".repeat(50))).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let mut der = made.cert.der().to_vec();
+        assert_eq!(
+            (&der[..2], &der[4..6]),
+            (&[0x30, 0x82][..], &[0x30, 0x82][..])
+        );
+        let version: Vec<u8> = der.drain(8..13).collect();
+        assert_eq!(version, [0xa0, 3, 2, 1, 2]);
+        for at in [2, 6] {
+            let length = u16::from_be_bytes([der[at], der[at + 1]]) - 5;
+            der[at..at + 2].copy_from_slice(&length.to_be_bytes());
+        }
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let text = STANDARD.encode(der);
+        std::fs::write(
+            &certificate,
+            format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"),
+        )
+        .unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let e = ServingCertificate::load(&certificate, &key)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.contains("tls.crt cannot be used: it is an X.509 version 1 certificate, "),
+            "{e}"
+        );
+        assert!(
+            e.contains("subjectAltName=DNS:SERVICE.NAMESPACE.svc"),
+            "{e}"
+        );
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
     #[test]
     fn a_chain_is_good_until_the_first_of_it_ends() {
         use rcgen::{CertificateParams, KeyPair, date_time_ymd};

@@ -54,6 +54,10 @@ fn it_is_held_to_the_rules_of_a_url_that_is_written_out() {
         ),
         (Some("u.example"), value("not a URL; begin with https://,")),
         (
+            Some("\"https://u.example\""),
+            value("not a URL; begin with https://, without quotes,"),
+        ),
+        (
             Some("https://me:s3cr3t@u.example"),
             value("carries a user name or password; remove what stands before the `@`,"),
         ),
