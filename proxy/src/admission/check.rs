@@ -4,7 +4,8 @@
 use super::{
     patch::text,
     profile::{Profile, SidecarConfig},
-    wish::{PREFIX, shown_chars},
+    rewrite::Route,
+    wish::{PREFIX, shown, shown_chars},
     yaml::{self, Kind, Node},
 };
 use serde_json::Value;
@@ -36,6 +37,8 @@ pub type Check = dyn Fn(&str, &Environment) -> Result<(), Vec<Fault>> + Send + S
 pub(super) struct Teller<'p> {
     pod: &'p Value,
     profile: &'p Profile,
+    /// Those of rewritten variables.
+    rewritten: &'p [Route],
     /// With the names of all credentials in it.
     credentials: OnceCell<Option<(Annotation<'p>, Vec<String>)>>,
     /// With how many routes are in it.
@@ -51,10 +54,11 @@ struct Annotation<'p> {
 
 impl<'p> Teller<'p> {
     /// `profile`: with what the pod's annotations brought.
-    pub(super) fn new(pod: &'p Value, profile: &'p Profile) -> Self {
+    pub(super) fn new(pod: &'p Value, profile: &'p Profile, rewritten: &'p [Route]) -> Self {
         Self {
             pod,
             profile,
+            rewritten,
             credentials: OnceCell::new(),
             routes: OnceCell::new(),
         }
@@ -65,6 +69,9 @@ impl<'p> Teller<'p> {
         #[cfg(test)]
         work::TOLD.set(work::TOLD.get() + 1);
         let Fault { path, message } = fault;
+        if let Some(told) = self.of_variable(fault) {
+            return told;
+        }
         let annotation = self.of_credentials(path).or_else(|| self.of_routes(path));
         match (annotation, path.as_str()) {
             (Some(annotation), _) => format!("{annotation}: {message}"),
@@ -88,6 +95,29 @@ impl<'p> Teller<'p> {
             .as_ref()?;
         let own = names.iter().any(|name| below(rest, name).is_some());
         own.then(|| annotation.place(rest))
+    }
+
+    /// An upstream that a container's variable brought, by the container, the variable, and the profile's entry for it.
+    fn of_variable(&self, fault: &Fault) -> Option<String> {
+        let index = fault.path.strip_prefix("routes[")?;
+        let index = index.strip_suffix("].upstream")?.parse::<usize>().ok()?;
+        let SidecarConfig::Inline { routes, .. } = &self.profile.config else {
+            return None;
+        };
+        let route = self.rewritten.get(index.checked_sub(routes.len())?)?;
+        let entry = self.profile.rewrite.get(route.rewrite)?;
+        let key = format!(
+            "`rewrite[{}].allowInsecureHttp: true` in the profile",
+            route.rewrite
+        );
+        Some(format!(
+            "container {}: {}: {}",
+            shown(&route.container),
+            entry.variable,
+            fault
+                .message
+                .replace("`allowInsecureHttp: true` beside it", &key)
+        ))
     }
 
     /// The routes of an annotation come after the profile's own, and before those of rewritten variables.

@@ -257,7 +257,7 @@ fn add(
             &configuration.to_string(),
             &container::environment(profile, &plan.routes),
         ) {
-            let teller = Teller::new(&patch.object, profile);
+            let teller = Teller::new(&patch.object, profile, &plan.routes);
             for fault in faults {
                 problems.push_with(|| teller.told(&fault));
             }

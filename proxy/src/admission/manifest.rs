@@ -12,6 +12,7 @@ use super::{
     check::Check,
     inject::{Outcome, Request, inject as inject_pod},
     patch::text as text_of,
+    pod::{SIDECAR, sidecar as has_sidecar},
     profile::Profiles,
     remove::remove,
     status::Status,
@@ -285,6 +286,10 @@ fn without(object: &mut Value, place: &str, notes: &mut Vec<String>, problems: &
             continue;
         };
         match remove(pod) {
+            Ok(None) if has_sidecar(pod).is_some() => notes.push(format!(
+                "{label}: left alone, though a container {SIDECAR} is in it: the annotation {STATUS}, which says what was done, is not; take the container and its \
+                 addresses (http://127.0.0.1:…) out by hand, or go back to the manifest before injection"
+            )),
             Ok(None) => notes.push(format!("{label}: left alone, no sidecar in it")),
             Ok(Some(bare)) => {
                 *pod = bare;

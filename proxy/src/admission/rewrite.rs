@@ -21,7 +21,9 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Route {
     /// Which of the profile's rewrites it comes from.
-    rewrite: usize,
+    pub(super) rewrite: usize,
+    /// The first container that it is for.
+    pub(super) container: String,
     pub(super) name: String,
     pub(super) port: u16,
     pub(super) upstream: Upstream,
@@ -195,7 +197,7 @@ impl Planner<'_> {
             .find(|r| r.rewrite == i && r.upstream == upstream)
         {
             Some(route) => route.port,
-            None => self.route(i, rewrite, upstream)?,
+            None => self.route(i, rewrite, container, upstream)?,
         };
         // Workloads append to it: whether it ends in a slash matters.
         let value = rewrite
@@ -218,7 +220,13 @@ impl Planner<'_> {
     }
 
     /// A listener for a further upstream.
-    fn route(&mut self, i: usize, rewrite: &Rewrite, upstream: Upstream) -> Result<u16, String> {
+    fn route(
+        &mut self,
+        i: usize,
+        rewrite: &Rewrite,
+        container: &Container<'_>,
+        upstream: Upstream,
+    ) -> Result<u16, String> {
         let of_this = self.plan.routes.iter().filter(|r| r.rewrite == i).count();
         let free = || (self.profile.port..=u16::MAX).find(|p| !self.used.contains(p));
         let port = match rewrite.port {
@@ -235,6 +243,7 @@ impl Planner<'_> {
         let base = base.trim_matches('-');
         self.plan.routes.push(Route {
             rewrite: i,
+            container: container.name.to_owned(),
             name: if of_this == 0 {
                 base.to_owned()
             } else {

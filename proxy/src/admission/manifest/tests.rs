@@ -348,6 +348,20 @@ fn what_stands_on_the_deployment_is_said() {
 }
 
 #[test]
+fn a_sidecar_whose_status_is_lost_is_not_called_absent() {
+    let once = inject(DEPLOYMENT).text;
+    let lost = once.replace("token-sidecar.io/status", "other.example/status");
+    assert_ne!(lost, once);
+    let done = apply(&lost, "m.yaml", Action::Uninject).unwrap();
+    assert_eq!(done.text, lost);
+    assert_eq!(
+        done.notes[0],
+        "m.yaml:2: deployment/shop: left alone, though a container token-sidecar is in it: the annotation token-sidecar.io/status, which says what was done, is \
+         not; take the container and its addresses (http://127.0.0.1:…) out by hand, or go back to the manifest before injection"
+    );
+}
+
+#[test]
 fn notes_say_what_was_done() {
     let pod = |name: &str, more: &str| {
         format!(

@@ -297,7 +297,7 @@ fn everything_is_said_at_once_and_the_configuration_is_checked() {
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(
         problems[0].starts_with("hostNetwork")
-            && problems[2] == "the sidecar's configuration: routes[0].upstream: is wrong",
+            && problems[2] == "container app: BACKEND_API_URL: is wrong",
         "{problems:?}"
     );
 }

@@ -21,6 +21,11 @@ profiles:
 
 /// What is wrong with a pod that has these annotations (without prefix).
 fn said(annotations: &[(&str, &str)]) -> Vec<String> {
+    said_of("https://orders.example", annotations)
+}
+
+/// The same, with this URL in the variable that is rewritten.
+fn said_of(url: &str, annotations: &[(&str, &str)]) -> Vec<String> {
     let document = Document::Text {
         name: "p.yaml".into(),
         text: PROFILES.into(),
@@ -34,7 +39,7 @@ fn said(annotations: &[(&str, &str)]) -> Vec<String> {
         job: false,
     };
     let mut pod = json!({"metadata": {"annotations": {}}, "spec": {"containers": [
-        {"name": "app", "env": [{"name": "BACKEND_API_URL", "value": "https://orders.example"}]}]}});
+        {"name": "app", "env": [{"name": "BACKEND_API_URL", "value": url}]}]}});
     for (name, value) in annotations {
         pod["metadata"]["annotations"][format!("token-sidecar.io/{name}")] = (*value).into();
     }
@@ -228,4 +233,19 @@ fn what_they_are_right_with_is_taken() {
             "no profile is named `defaut`; did you mean `default`?; set the annotation token-sidecar.io/profile to one of them"
         ]
     );
+}
+
+/// A rewritten variable's fault is told by its container and name, after the routes of the profile and of the annotation.
+#[test]
+fn a_variables_fault_is_told_as_the_variables() {
+    let more = route("https://mine.example", "own");
+    for annotations in [&[][..], &[("routes", more.as_str())]] {
+        assert_eq!(
+            said_of("http://orders.example", annotations),
+            [
+                "container app: BACKEND_API_URL: plain http off loopback; the access token would travel in the clear: use https://, or set \
+                 `rewrite[0].allowInsecureHttp: true` in the profile"
+            ]
+        );
+    }
 }
