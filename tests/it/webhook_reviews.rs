@@ -290,7 +290,7 @@ async fn what_is_refused_and_what_is_left_alone() {
     let response = injector.response(&insecure).await;
     let message = response["status"]["message"].as_str().unwrap();
     assert!(
-        message.contains("routes[0].upstream: plain http off loopback"),
+        message.contains("container web: BACKEND_API_URL: plain http off loopback"),
         "{message}"
     );
     injector
