@@ -103,12 +103,13 @@ fn with_a_server(arguments: &[&str], server: &[&str]) -> (Process, SocketAddr) {
     (demo, address)
 }
 
-async fn call(server: SocketAddr) -> String {
+/// What the demo's own server at this address answers, once it listens.
+async fn call(demo: &Process, server: SocketAddr) -> String {
     eventually("the server listens", || async move {
         tokio::net::TcpStream::connect(server).await.ok()
     })
     .await
-    .unwrap();
+    .unwrap_or_else(|error| panic!("{error}; the demo said:\n{}", demo.output()));
     let answer = Client::new(server)
         .post_json(
             "/messages",
@@ -122,7 +123,7 @@ async fn call(server: SocketAddr) -> String {
 #[tokio::test]
 async fn a_server_of_ones_own_runs_in_the_place_of_the_built_in_one() {
     let (mut demo, server) = with_a_server(&[], &[program().to_str().unwrap(), AS_MCP_SERVER]);
-    let answer = call(server).await;
+    let answer = call(&demo, server).await;
     assert!(answer.contains("Ada Lovelace"), "{answer}");
     let injected = demo
         .stdout()
@@ -134,13 +135,17 @@ async fn a_server_of_ones_own_runs_in_the_place_of_the_built_in_one() {
         "{injected}"
     );
     let output = demo.output();
-    assert!(output.contains("BACKEND_API_URL=http://127.0.0.1:"));
+    assert!(
+        output.contains("BACKEND_API_URL=http://127.0.0.1:"),
+        "{output}"
+    );
     assert!(
         !output.contains("/messages") && !output.contains("called "),
         "nobody else's server is called: {output}"
     );
     demo.signal(Signal::TERM).unwrap();
     let status = demo.wait().await.unwrap();
+    demo.read_up().await;
     assert!(status.success(), "{}", demo.output());
     assert!(
         tokio::net::TcpStream::connect(server).await.is_err(),
@@ -160,7 +165,7 @@ async fn its_variable_may_have_another_name_and_its_backend_be_a_stand_in() {
         &arguments,
         &["sh", "-c", &script, program().to_str().unwrap()],
     );
-    call(server).await;
+    call(&demo, server).await;
     let request = stand_in.requests().wait_for(1).await.unwrap().remove(0);
     assert_eq!(request.path(), "/users/7");
     assert!(
