@@ -6,7 +6,8 @@ use super::{
     paths::Roots,
     pod::{self, Container, LISTS},
     problems::Problems,
-    profile::Profile,
+    profile::{Profile, TokenSource},
+    settled::is_own,
     status::{Done, Item, Status},
     wish::shown,
 };
@@ -30,12 +31,8 @@ pub(super) const BINDING_AUDIENCE: &str = "api://AKSIdentityBinding";
 /// All of them.
 pub(super) const AUDIENCES: [&str; 2] = [AUDIENCE, BINDING_AUDIENCE];
 /// What its variables begin with.
-const VARIABLES: [&str; 4] = [
-    "AZURE_CLIENT_ID",
-    "AZURE_TENANT_ID",
-    "AZURE_FEDERATED_TOKEN_FILE",
-    AUTHORITY,
-];
+const VARIABLES: [&str; 4] = ["AZURE_CLIENT_ID", "AZURE_TENANT_ID", TOKEN_FILE, AUTHORITY];
+pub(super) const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 const PROXY_VARIABLES: &str = "AZURE_KUBERNETES_";
 const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
 /// What it sets [`AUTHORITY`] to, by the cloud.
@@ -124,6 +121,35 @@ impl Trust {
             return self.added || AUTHORITIES.contains(&value.trim_end_matches('/'));
         }
         !name.starts_with(PROXY_VARIABLES) || self.binding && variable.get("value").is_some()
+    }
+}
+
+/// Reports what the sidecar would take over and must not: who wrote the pod may have said where the token is mounted, and which file it is.
+pub(super) fn refuse_misplaced(pod: &Value, profile: &Profile, problems: &mut Problems) {
+    if !matches!(profile.token, TokenSource::Aks { .. }) || !asked(pod) {
+        return;
+    }
+    let volumes = token_volumes(pod);
+    let mut all = pod::containers(pod).filter(|c| c.name != pod::SIDECAR);
+    let Some((name, given)) = all.find_map(|c| Some((c.name, given(&volumes, c.value)?))) else {
+        return;
+    };
+    let paths = given.mounts.iter().map(|m| text(m, "mountPath"));
+    for path in paths.clone().filter(|path| is_own(path, profile)) {
+        problems.push(format!(
+            "container {} mounts AKS' token at {}, which the sidecar would take over, and has or trusts something else there; take the mount out: AKS' webhook \
+             mounts it by itself",
+            shown(name),
+            shown(path)
+        ));
+    }
+    let roots = Roots::new(paths);
+    let file = given.env.iter().find(|e| text(e, "name") == TOKEN_FILE);
+    if file.is_some_and(|file| !roots.has(text(file, "value"))) {
+        problems.push(format!(
+            "container {}: {TOKEN_FILE} is not a file of AKS' token, which the sidecar would take it for; take the variable out: AKS' webhook sets it by itself",
+            shown(name)
+        ));
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn hindrances(
     tokens(spec, pod, profile, problems);
     mounts::refuse_shared(spec, pod, profile, problems);
     binding(spec, profile, problems);
+    aks::refuse_misplaced(pod, profile, problems);
     aks_proxy(pod, problems);
 }
 

@@ -4,13 +4,22 @@ use std::collections::{HashMap, HashSet};
 
 /// Whether a path is another or below it.
 pub(super) fn below(path: &str, parent: &str) -> bool {
-    let mut own = segments(path);
-    segments(parent).all(|s| own.next() == Some(s))
+    segments(path).starts_with(&segments(parent))
 }
 
-/// What a path is made of; `//` and `/./` are `/`.
-fn segments(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|s| !matches!(*s, "" | "."))
+/// What a path is made of; `//` and `/./` are `/`, and `..` takes back what is before it, as it does for container runtimes.
+fn segments(path: &str) -> Vec<&str> {
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            _ => segments.push(segment),
+        }
+    }
+    segments
 }
 
 /// Paths that others may be below. A question costs the length of the path that is asked about, however many there are.
@@ -78,6 +87,11 @@ mod tests {
             ("/var/run/secrets/azure", wi, false),
             ("/a", "/", true),
             ("/a", "/a/", true),
+            ("/x/../var/run/secrets/azure/wi/token", wi, true),
+            ("/../var/run/secrets/azure/wi/x/../../wi", wi, true),
+            ("/var/run/secrets/azure/wi/../wizard", wi, false),
+            ("/var/run/secrets/azure/wi/..", wi, false),
+            ("/b", "/a/../b", true),
         ] {
             assert_eq!(below(path, parent), expected, "{path} {parent}");
             let roots = Roots::new(["/x/y", parent].into_iter());

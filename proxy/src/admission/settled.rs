@@ -11,7 +11,7 @@ use super::{
     mounts::overlap,
     patch::{items, text},
     paths::Roots,
-    pod::{SIDECAR, is_ours},
+    pod::SIDECAR,
     profile::{Profile, TokenSource},
 };
 use serde_json::{Value, json};
@@ -80,14 +80,14 @@ pub(super) fn container(fresh: &Value, was: &Value, pod: &Value, profile: &Profi
             new["hostPort"] = port.into();
         }
     }
-    let mounts = Mounts::new(fresh, pod, profile);
+    let mounts = Mounts::new(pod, profile);
     let aks = aks::Trust::new(pod, profile);
     // Its variables belong to its mount.
     let given = Roots::new(mounts.of_aks(was).map(|m| text(m, "mountPath")));
     let env = merged(items(fresh, "env"), items(was, "env"), "name", |extra| {
         let name = text(extra, "name");
         if aks::is_variable(name) {
-            let file = name == "AZURE_FEDERATED_TOKEN_FILE";
+            let file = name == aks::TOKEN_FILE;
             let value = text(extra, "value");
             return !given.is_empty() && (!file || given.has(value)) && aks.may(extra);
         }
@@ -197,29 +197,29 @@ fn merged(fresh: &[Value], was: &[Value], key: &str, may: impl Fn(&Value) -> boo
     out
 }
 
+/// Whether a path is the sidecar's own, leads there or lies there: what others mount may not be in the way of what it goes by.
+pub(super) fn is_own(path: &str, profile: &Profile) -> bool {
+    let mounts = profile.mounts.iter().map(|m| m.path.as_str());
+    let trusted = (!profile.allow_added_trust).then_some(TRUSTED_PATHS);
+    let all = OWN_PATHS.into_iter().chain(trusted.into_iter().flatten());
+    all.chain(mounts).any(|own| overlap(path, own))
+}
+
 /// Which mounts may stay.
 struct Mounts<'p> {
     volumes: HashMap<&'p str, &'p Value>,
     aks: Option<HashSet<String>>,
-    /// Nothing may be mounted over or into these, beside [`OWN_PATHS`].
-    taken: Vec<&'p str>,
+    profile: &'p Profile,
 }
 
 impl<'p> Mounts<'p> {
-    /// `fresh`: the sidecar as the profile makes it.
-    fn new(fresh: &'p Value, pod: &'p Value, profile: &Profile) -> Self {
+    fn new(pod: &'p Value, profile: &'p Profile) -> Self {
         let aks = matches!(profile.token, TokenSource::Aks { .. }) && aks::asked(pod);
         let all = pod.get("spec").map_or(&[][..], |s| items(s, "volumes"));
-        let own = items(fresh, "volumeMounts").iter();
-        let own = own.filter(|m| is_ours(text(m, "name")));
-        let mut taken: Vec<&str> = own.map(|m| text(m, "mountPath")).collect();
-        if !profile.allow_added_trust {
-            taken.extend(TRUSTED_PATHS);
-        }
         Self {
             volumes: all.iter().map(|v| (text(v, "name"), v)).collect(),
             aks: aks.then(|| aks::token_volumes(pod)),
-            taken,
+            profile,
         }
     }
 
@@ -235,11 +235,7 @@ impl<'p> Mounts<'p> {
 
     fn may(&self, mount: &Value) -> bool {
         let (name, path) = (text(mount, "name"), text(mount, "mountPath"));
-        if OWN_PATHS
-            .iter()
-            .chain(&self.taken)
-            .any(|o| overlap(path, o))
-        {
+        if is_own(path, self.profile) {
             return false;
         }
         if self.is_aks(name) {
@@ -255,6 +251,7 @@ impl<'p> Mounts<'p> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::profile::{Mount, MountSource};
     use super::*;
 
     #[test]
@@ -285,8 +282,10 @@ mod tests {
                 {"name": "azure-identity-token", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "api://AzureADTokenExchange"}}]}},
             ]},
         });
-        let fresh =
-            json!({"volumeMounts": [{"name": "token-sidecar-mount-0", "mountPath": "/files/ca"}]});
+        let files = Mount {
+            source: MountSource::ConfigMap("files".into()),
+            path: "/files/ca".into(),
+        };
         let tokens = "/var/run/secrets/azure/tokens";
         for (name, path, [by_default, with_added_trust, projected]) in [
             ("ca", "/extra", [true; 3]),
@@ -301,6 +300,9 @@ mod tests {
             ("ca", "/files/ca", [false; 3]),
             ("ca", "/files//ca/./ca.pem", [false; 3]),
             ("ca", "/files", [false; 3]),
+            ("ca", "/extra/../usr/local/bin", [false; 3]),
+            ("ca", "/files/x/../ca", [false; 3]),
+            ("ca", "usr/local/bin", [false; 3]),
             ("scratch", "/tmp", [false; 3]),
             ("node", "/node", [false; 3]),
             ("none", "/tmp", [false; 3]),
@@ -309,23 +311,26 @@ mod tests {
             ("azure-identity-token", tokens, [true, true, false]),
         ] {
             let mount = json!({"name": name, "mountPath": path});
-            let aks = super::super::tests::profile();
+            let having = |profile: Profile| Profile {
+                mounts: vec![files.clone()],
+                ..profile
+            };
+            let aks = having(super::super::tests::profile());
             let trusting = Profile {
                 allow_added_trust: true,
                 ..aks.clone()
             };
             for (profile, expected) in [
-                (aks, by_default),
+                (aks.clone(), by_default),
                 (trusting, with_added_trust),
-                (super::super::tests::projected(), projected),
+                (having(super::super::tests::projected()), projected),
             ] {
-                let may = Mounts::new(&fresh, &pod, &profile).may(&mount);
+                let may = Mounts::new(&pod, &profile).may(&mount);
                 assert_eq!(may, expected, "{mount} {profile:?}");
             }
             let mut unasked = pod.clone();
             unasked["metadata"] = json!({});
-            let profile = super::super::tests::profile();
-            let may = Mounts::new(&fresh, &unasked, &profile).may(&mount);
+            let may = Mounts::new(&unasked, &aks).may(&mount);
             assert_eq!(may, projected, "{mount}, of AKS' webhook nothing was asked");
         }
     }

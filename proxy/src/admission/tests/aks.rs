@@ -260,6 +260,60 @@ fn a_manifests_own_variables_do_not_say_who_gets_the_token() {
 }
 
 #[test]
+fn a_manifest_says_neither_where_the_sidecar_has_the_token_nor_which_file_it_is() {
+    let placed = |path: &str, file: Option<Value>, profile: Profile| {
+        let mut pod = alike(true, &[]);
+        let app = &mut pod["spec"]["containers"][0];
+        app["volumeMounts"][0]["mountPath"] = path.into();
+        if let Some(file) = file {
+            list(app, "env").push(file);
+        }
+        with(&pod, profile).map(|i| i.pod().clone())
+    };
+    let mount = |path: &str| {
+        format!(
+            "container app mounts AKS' token at {path}, which the sidecar would take over, and has or trusts something else there; take the mount out: AKS' \
+             webhook mounts it by itself"
+        )
+    };
+    for path in [
+        "/usr/local/bin",
+        "/etc/ssl/certs",
+        "/t/../usr/local/bin",
+        "/ca/x",
+        "/",
+    ] {
+        let profile = Profile {
+            mounts: vec![crate::admission::profile::Mount {
+                source: crate::admission::profile::MountSource::ConfigMap("ca".into()),
+                path: "/ca".into(),
+            }],
+            ..profile()
+        };
+        assert_eq!(placed(path, None, profile).unwrap_err(), [mount(path)]);
+    }
+    let trusting = Profile {
+        allow_added_trust: true,
+        ..profile()
+    };
+    placed("/etc/ssl/certs", None, trusting).unwrap();
+    // Of no matter where the sidecar does not take it over.
+    placed("/usr/local/bin", None, projected()).unwrap();
+    let file = |value: &str| Some(json!({"name": "AZURE_FEDERATED_TOKEN_FILE", "value": value}));
+    let secret = json!({"name": "AZURE_FEDERATED_TOKEN_FILE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
+    for odd in [file("/etc/shadow"), file("/t/../etc/shadow"), Some(secret)] {
+        assert_eq!(
+            placed("/t", odd, profile()).unwrap_err(),
+            [
+                "container app: AZURE_FEDERATED_TOKEN_FILE is not a file of AKS' token, which the sidecar would take it for; take the variable out: AKS' webhook sets it by itself"
+            ]
+        );
+    }
+    let good = placed("/t", file("/t/t"), profile()).unwrap();
+    assert_eq!(taken_over(&good), ["AZURE_FEDERATED_TOKEN_FILE"]);
+}
+
+#[test]
 fn what_its_webhook_sets_is_taken_over() {
     for (host, trusting, taken) in [
         ("https://login.microsoftonline.com/", false, true),
