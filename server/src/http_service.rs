@@ -5,13 +5,12 @@ use std::{convert::Infallible, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT, ALLOW, RETRY_AFTER},
+    header::{ACCEPT, ALLOW, CONNECTION, RETRY_AFTER},
     request::Parts,
 };
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serde_json::json;
-use sidecar_runtime::admin::Admin;
+use sidecar_runtime::{admin::Admin, serve::RequestBody};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -79,7 +78,7 @@ impl HttpService {
     /// Answers one request.
     pub(crate) async fn call(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response<Body>, Infallible> {
         let began = Instant::now();
         let endpoint = Endpoint::of(request.uri().path());
@@ -92,7 +91,7 @@ impl HttpService {
         Ok(response)
     }
 
-    async fn answer(&self, endpoint: Endpoint, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, endpoint: Endpoint, request: Request<RequestBody>) -> Response<Body> {
         match endpoint {
             // Probes and scrapes name the pod's address as their host, so these are open to all: they tell no secrets.
             Endpoint::Admin => self.admin(&request).await,
@@ -113,7 +112,7 @@ impl HttpService {
         }
     }
 
-    async fn guarded(&self, endpoint: Endpoint, request: Request<Incoming>) -> Response<Body> {
+    async fn guarded(&self, endpoint: Endpoint, request: Request<RequestBody>) -> Response<Body> {
         match endpoint {
             Endpoint::Mcp => match self.read(request).await {
                 Ok((parts, body, _share)) => self.mcp.respond(parts, body).await,
@@ -130,7 +129,7 @@ impl HttpService {
         }
     }
 
-    async fn messages(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn messages(&self, request: Request<RequestBody>) -> Response<Body> {
         if request.method() != Method::POST {
             return not_allowed(&[Method::POST]);
         }
@@ -142,7 +141,7 @@ impl HttpService {
         }
     }
 
-    async fn admin(&self, request: &Request<Incoming>) -> Response<Body> {
+    async fn admin(&self, request: &Request<RequestBody>) -> Response<Body> {
         let path = request.uri().path();
         // Also for the startup probe: until it succeeds, nobody asks for readiness.
         if matches!(path, "/readyz" | "/startupz")
@@ -200,7 +199,7 @@ impl HttpService {
     /// Reads a request's body, bounded in size and time. What it takes of the budget is held until the answer is made.
     async fn read(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<(Parts, Bytes, Share), Box<Response<Body>>> {
         let (parts, body) = request.into_parts();
         let (reason, status, detail) = match timeout(BODY_TIMEOUT, self.intake.read(body)).await {
@@ -228,17 +227,23 @@ impl HttpService {
         };
         self.metrics.rejected(reason);
         let mut response = respond::problem(status, detail);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        let headers = response.headers_mut();
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            // Who was late once is not waited for again.
+            StatusCode::REQUEST_TIMEOUT => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
         }
         Err(Box::new(response))
     }
 }
 
 fn only(
-    request: &Request<Incoming>,
+    request: &Request<RequestBody>,
     methods: &[Method],
     answer: impl FnOnce() -> Response<Body>,
 ) -> Response<Body> {

@@ -10,6 +10,8 @@ mod caller;
 mod calls;
 #[path = "wire/client.rs"]
 mod client;
+#[path = "wire/early.rs"]
+mod early;
 #[path = "wire/endpoints.rs"]
 mod endpoints;
 #[path = "wire/legacy.rs"]

@@ -249,3 +249,56 @@ async fn many_values_in_few_bytes_are_refused() {
         "{answer}"
     );
 }
+
+/// What is refused before it is read: with a body that does not come the end of the connection is announced, and a large one does not cost the answer.
+#[tokio::test]
+async fn a_body_that_is_left_unread_ends_the_connection_and_the_answer_says_so() {
+    let served = Served::with(patient());
+    let large = vec![b'x'; 9 << 20];
+    let framed = |framing: &str, comes: &[u8]| (framing.to_owned(), comes.to_owned());
+    for (status, head) in [
+        ("404", "POST /other HTTP/1.1\r\nhost: x\r\n"),
+        ("405", "PUT /mutate HTTP/1.1\r\nhost: x\r\n"),
+        ("415", "POST /mutate HTTP/1.1\r\nhost: x\r\n"),
+        (
+            "413",
+            "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n",
+        ),
+    ] {
+        for (framing, comes) in [
+            framed("content-length: 9437184\r\n\r\n", &large),
+            framed("transfer-encoding: chunked\r\n\r\n900000\r\n", &large),
+            framed("content-length: 9437184\r\n\r\n", b""),
+            framed(
+                "content-length: 9437184\r\nexpect: 100-continue\r\n\r\n",
+                b"",
+            ),
+        ] {
+            let mut stream = served.from(STRANGER).await;
+            stream
+                .write_all(format!("{head}{framing}").as_bytes())
+                .await
+                .unwrap();
+            stream.write_all(&comes).await.unwrap();
+            stream.flush().await.unwrap();
+            let answer = ended("the answer", &mut stream).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} "))
+                    && answer.contains("\r\nconnection: close\r\n"),
+                "{framing}: {answer}"
+            );
+        }
+    }
+    // What has come in whole costs nothing.
+    let mut stream = served.from(STRANGER).await;
+    let refused = "PUT /mutate HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    let last = "GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream
+        .write_all(format!("{refused}{refused}{last}").as_bytes())
+        .await
+        .unwrap();
+    stream.flush().await.unwrap();
+    let answers = ended("the answers", &mut stream).await;
+    assert_eq!(answers.matches("HTTP/1.1 405 ").count(), 2, "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 404 ").count(), 1, "{answers}");
+}

@@ -10,7 +10,7 @@ use http::{
     header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE},
 };
 use http_body_util::Full;
-use hyper::{body::Incoming, service::service_fn};
+use hyper::service::service_fn;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::time::timeout;
 
@@ -18,7 +18,7 @@ use crate::{
     listener::Listener,
     liveness::Liveness,
     readiness::Readiness,
-    serve::{ServeOptions, serve_http1},
+    serve::{RequestBody, ServeOptions, serve_http1},
     shutdown::drain,
 };
 
@@ -106,7 +106,7 @@ impl Admin {
         Ok(())
     }
 
-    fn respond_or_404(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn respond_or_404(&self, request: &Request<RequestBody>) -> Response<Full<Bytes>> {
         let accept = request.headers().get(ACCEPT);
         self.respond(request.method(), request.uri().path(), accept)
             .unwrap_or_else(|| {

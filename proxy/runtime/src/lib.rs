@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod leftover;
 pub mod listener;
 pub mod liveness;
 pub mod readiness;

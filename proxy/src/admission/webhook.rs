@@ -18,10 +18,13 @@ use arc_swap::ArcSwap;
 use body::Answered;
 use bytes::Bytes;
 use crowd::Place;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use seldom::Seldom;
+use sidecar_runtime::serve::RequestBody;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -63,7 +66,7 @@ impl Webhook {
 
     async fn respond(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         place: &Arc<Place>,
         limits: &Limits,
     ) -> Response<Reply> {
@@ -73,7 +76,7 @@ impl Webhook {
         }
         let body = match body::read(request, &mut turn, limits).await {
             Ok(body) => body,
-            Err((status, why)) => return text(status, why),
+            Err((status, why)) => return not_whole(status, why),
         };
         let began = Instant::now();
         let answered = answer(
@@ -128,7 +131,7 @@ impl Webhook {
 }
 
 /// The answer to a request that is no review, if it is none.
-fn misdirected(request: &Request<Incoming>) -> Option<Response<Reply>> {
+fn misdirected(request: &Request<RequestBody>) -> Option<Response<Reply>> {
     if request.uri().path() != "/mutate" {
         return Some(text(
             StatusCode::NOT_FOUND,
@@ -154,6 +157,17 @@ fn misdirected(request: &Request<Incoming>) -> Option<Response<Reply>> {
             "a review is application/json",
         )
     })
+}
+
+/// The answer to a review that did not come in whole. Who was late once is not waited for again.
+fn not_whole(status: StatusCode, why: &str) -> Response<Reply> {
+    let mut response = text(status, why);
+    if status == StatusCode::REQUEST_TIMEOUT {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Reply> {

@@ -23,7 +23,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sidecar_runtime::listener::{PeerAddr, Stream};
+use sidecar_runtime::{
+    leftover::{LINGER, end_of},
+    listener::{PeerAddr, Stream},
+};
 use socket::{Flags, Io};
 use std::{
     cell::Cell,
@@ -35,7 +38,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
     time::Instant,
 };
 
@@ -45,9 +48,6 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HYPER_MAX_HEADERS: usize = 100;
 /// An idle connection keeps hyper's buffers for this long: a workload that is about to send its next request finds them warm.
 const PARK_AFTER: Duration = Duration::from_millis(500);
-
-/// How long a workload may go on sending what nobody reads any more, so that it gets to read why (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
 
 /// What requests know of the connection that they came by.
 pub struct Conn {
@@ -173,18 +173,10 @@ pub async fn serve(worker: Rc<Worker>, listening: Rc<Listening>, stream: Stream,
 pub async fn turn_away(mut stream: Stream, deadline: Duration) {
     let answer = async {
         stream.write_all(&Problem::overloaded().raw()).await?;
-        read_away(&mut stream).await
+        end_of(&mut stream).await
     };
     // A peer that does not listen loses the answer, nothing more.
     drop(tokio::time::timeout(deadline, answer).await);
-}
-
-/// Ends our side and reads until the peer has ended its own: closing with unread bytes would reset the connection, and with it our answer.
-async fn read_away(stream: &mut Stream) -> std::io::Result<()> {
-    stream.shutdown().await?;
-    let mut rest = vec![0; 16 * 1024];
-    while stream.read(&mut rest).await? > 0 {}
-    Ok(())
 }
 
 enum Protocol {
@@ -367,7 +359,7 @@ async fn serve_h1(conn: Rc<Conn>, deadline: Rc<Deadline>, io: Io) -> Option<Io> 
                 conn.metrics().rejected(problem.reason());
                 io.stream.write_all(&problem.raw()).await?;
             }
-            read_away(&mut io.stream).await
+            end_of(&mut io.stream).await
         };
         // A workload that does not listen loses the answer, nothing more.
         drop(tokio::time::timeout(LINGER, farewell).await);

@@ -8,7 +8,7 @@ use super::{
     guard,
     inbound::Inbound,
     inject,
-    leftover::Leftover,
+    leftover::settle,
     respond::Problem,
     route::Matched,
     table::Route,
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
+use sidecar_runtime::leftover::Leftover;
 use std::{convert::Infallible, pin::Pin, rc::Rc, time::Duration};
 use tokio::time::Instant;
 
@@ -146,7 +147,7 @@ fn farewell<'a>(
     Box::pin(async move {
         // It may have fired.
         deadline.disarm();
-        let response = leftover.settle(conn, deadline, body, response).await;
+        let response = settle(leftover, conn, deadline, body, response).await;
         deadline.arm(REFUSAL_READ);
         response
     })

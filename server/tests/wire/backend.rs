@@ -11,10 +11,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::service::service_fn;
 use sidecar_runtime::{
     listener::{BindOptions, ListenAddr, Listener},
-    serve::{ServeOptions, serve_http1},
+    serve::{RequestBody, ServeOptions, serve_http1},
     shutdown::{DrainTrigger, drain},
 };
 use tokio::{sync::Notify, time::timeout};
@@ -113,7 +113,7 @@ pub(crate) fn bind() -> (Listener, SocketAddr) {
 }
 
 async fn answer(
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     seen: &Mutex<Vec<Seen>>,
     release: &Notify,
 ) -> Response<Full<Bytes>> {

@@ -1,9 +1,10 @@
-//! A stream whose writes fail when the peer has taken nothing for too long. Reads have their limit elsewhere.
+//! A stream whose writes fail when the peer has taken nothing for too long, and that tells when bytes have last moved. Reads have their limit elsewhere.
 
 use std::{
     future::Future as _,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::Pulse;
 use crate::listener::Stream;
 
 /// The stream. While its peer reads, it costs nothing.
@@ -22,17 +24,23 @@ pub struct Patience {
     limit: Duration,
     /// Since the peer has stopped taking bytes.
     stalled: Option<Pin<Box<Sleep>>>,
+    pulse: Arc<Pulse>,
 }
 
 impl Patience {
     /// `limit`: how long the peer may take nothing.
     #[must_use]
-    pub const fn new(stream: Stream, limit: Duration) -> Self {
+    pub fn new(stream: Stream, limit: Duration) -> Self {
         Self {
             stream,
             limit,
             stalled: None,
+            pulse: Arc::new(Pulse::new()),
         }
+    }
+
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     fn bounded<T>(
@@ -42,6 +50,7 @@ impl Patience {
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.stalled = None;
+            self.pulse.beat();
             return polled;
         }
         let limit = self.limit;
@@ -60,7 +69,11 @@ impl AsyncRead for Patience {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if polled.is_ready() {
+            self.pulse.beat();
+        }
+        polled
     }
 }
 

@@ -44,7 +44,7 @@ where
         panic!()
     };
     let (trigger, watch) = drain();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<RequestBody>| {
         let body = answer(request.uri().path().to_owned());
         async move { Ok::<_, Infallible>(Response::new(Full::new(body.await))) }
     });
@@ -69,24 +69,70 @@ async fn rest(mut stream: TcpStream) -> Vec<u8> {
     answer
 }
 
-/// The only connection's peer asks and does not read: its place is free again after the time that an answer may stay unread.
+/// Tells when the last of an answer's bytes is gone, read or not.
+struct Noticed(Vec<u8>, mpsc::UnboundedSender<()>);
+
+impl AsRef<[u8]> for Noticed {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Noticed {
+    fn drop(&mut self) {
+        self.1.send(()).unwrap_or_default();
+    }
+}
+
+/// A peer asks and does not read: its connection ends after the time that an answer may stay unread, though nobody needs its place.
 #[tokio::test]
 async fn a_peer_that_does_not_read_loses_its_place() {
     let options = ServeOptions {
+        max_connections: 2,
         write_timeout: Duration::from_secs(1),
         ..OPTIONS
     };
-    let (address, _trigger, _served) = start(options, async |path| match &*path {
-        "/large" => Bytes::from(vec![b'x'; LARGE]),
-        _ => Bytes::from_static(b"small"),
+    let (gone, mut noticed) = mpsc::unbounded_channel();
+    let (address, _trigger, _served) = start(options, move |_| {
+        let answer = Noticed(vec![b'x'; LARGE], gone.clone());
+        async move { Bytes::from_owner(answer) }
     });
-    let deaf = ask(address, "/large", "close").await;
-    let answer = rest(ask(address, "/small", "close").await).await;
-    assert!(answer.ends_with(b"small"), "the place is free again");
+    let deaf = ask(address, "/", "close").await;
+    let ended = timeout(BOUND, noticed.recv()).await;
+    ended.expect("an end of the answer").unwrap();
     drop(deaf);
     // Who reads gets all of it, however large.
-    let answer = rest(ask(address, "/large", "close").await).await;
+    let answer = rest(ask(address, "/", "close").await).await;
     assert!(answer.len() > LARGE);
+}
+
+/// The clock is paused: it moves only when nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn silence_gives_its_place_away_when_all_are_taken() {
+    let options = ServeOptions {
+        max_connections: 3,
+        header_timeout: 60 * BOUND,
+        write_timeout: 60 * BOUND,
+        ..OPTIONS
+    };
+    let (address, _trigger, _served) = start(options, async |_| Bytes::from_static(b"done"));
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    let silent = TcpStream::connect(address).await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    slow.write_all(b"GET / HT").await.unwrap();
+    let mut idle = ask(address, "/", "keep-alive").await;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"done") {
+        assert_ne!(idle.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    for _ in 0..3 {
+        let answer = rest(ask(address, "/", "close").await).await;
+        assert!(answer.ends_with(b"done"));
+    }
+    assert!(rest(silent).await.is_empty());
+    let end = b"TP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    slow.write_all(end).await.unwrap();
+    assert!(rest(slow).await.ends_with(b"done"), "others had gone first");
 }
 
 /// A service that says when a request has reached it, and answers when it is let go.
@@ -153,3 +199,5 @@ async fn the_drain_lets_requests_finish_and_closes_what_is_idle() {
     assert!(rest(at_hand).await.ends_with(b"done"));
     timeout(BOUND, draining.drained()).await.expect("an end");
 }
+
+mod leftover;

@@ -5,7 +5,8 @@ use super::crowd::{Limits, Turn};
 use bytes::Bytes;
 use http::{Request, StatusCode, header::CONTENT_LENGTH};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
+use sidecar_runtime::serve::RequestBody;
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -38,7 +39,7 @@ const FULL: Refused = (
 
 /// Reads a request's body. What it takes is held by `turn`.
 pub(super) async fn read(
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     turn: &mut Turn,
     limits: &Limits,
 ) -> Result<Vec<u8>, Refused> {
@@ -49,7 +50,6 @@ pub(super) async fn read(
     let mut body = request.into_body();
     let read = async {
         if told.is_some_and(|t| t > MAX_BODY) {
-            read_away(&mut body).await;
             return Err(TOO_LARGE);
         }
         let mut read = Vec::with_capacity(told.unwrap_or_default().min(FIRST));
@@ -64,7 +64,6 @@ pub(super) async fn read(
                 continue;
             };
             if read.len() + data.len() > MAX_BODY {
-                read_away(&mut body).await;
                 return Err(TOO_LARGE);
             }
             turn.hold(data.len()).await.map_err(|_| FULL)?;
@@ -86,18 +85,6 @@ fn values(text: &[u8]) -> usize {
     text.iter()
         .filter(|b| matches!(b, b',' | b'[' | b'{'))
         .count()
-}
-
-/// Reads what is still coming, and keeps none of it: a client that is told no while it sends loses the answer to the closing of the connection. The
-/// caller's timeout holds.
-async fn read_away(body: &mut Incoming) {
-    let mut left = 2 * MAX_BODY;
-    while let Some(Ok(frame)) = body.frame().await {
-        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-        if left == 0 {
-            return;
-        }
-    }
 }
 
 /// An answer, in pieces: the next one when the peer has taken the one before, and the room that it takes until the last.

@@ -5,11 +5,11 @@ use super::{
     crowd::{Crowd, Limits, Place},
 };
 use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
 use sidecar_runtime::{
     listener::{AsyncListener, PeerAddr},
-    serve::{Patience, accept_until_drain, finish_on_drain},
+    serve::{Patience, accept_until_drain, serve_connection},
     shutdown::DrainWatch,
 };
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -31,9 +31,9 @@ pub async fn serve(
 ) {
     let acceptor = TlsAcceptor::from(tls);
     let crowd = Crowd::new(limits);
-    // The crowd says how many there are; one that has to go may still be on its way.
+    // The crowd says how many there are, and who goes; one that has to go may still be on its way.
     let bounds = ("webhook connection", 2 * limits.connections);
-    accept_until_drain(listener, bounds, watch, |stream, peer, watch| {
+    accept_until_drain(listener, bounds, watch, || {}, |stream, peer, watch| {
         let place = crowd.admit(peer);
         let (acceptor, webhook) = (acceptor.clone(), Arc::clone(&webhook));
         async move {
@@ -81,15 +81,15 @@ async fn connection(
     let service = service_fn(|request| async move {
         Ok::<_, Infallible>(webhook.respond(request, place, &limits).await)
     });
-    let connection = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(MAX_HEADER)
         .max_header_size(MAX_HEADER)
-        .max_headers(64)
-        .serve_connection(TokioIo::new(stream), service);
+        .max_headers(64);
     tokio::select! {
-        () = finish_on_drain(connection, peer, watch) => None,
+        () = serve_connection(builder, stream, service, peer, watch) => None,
         () = silent(place, deadline) => Some("silent"),
     }
 }
