@@ -185,6 +185,10 @@ mod tests {
                 json!({"limits": {"cpu": "0"}}),
                 "limits.cpu: not an amount; write one such as 20m or 1 (cpu), 64Mi or 1Gi (memory)",
             ),
+            (
+                json!({"limits": {"cpu": "1000000000000000000"}}),
+                "limits.cpu: not an amount; write one such as 20m or 1 (cpu), 64Mi or 1Gi (memory)",
+            ),
         ] {
             assert_eq!(read(&value).unwrap_err(), problem);
         }
@@ -207,6 +211,13 @@ mod tests {
             ("0.003", "3m", true),
             ("3m", "0.003", true),
             ("1001m", "1", false),
+            // In binary fractions the first is more.
+            ("700m", "0.7", true),
+            ("1k", "999", false),
+            ("1Ki", "1023", false),
+            ("1M", "999k", false),
+            ("1T", "999G", false),
+            ("1P", "999T", false),
         ] {
             let given = json!({"requests": {"memory": request}, "limits": {"memory": limit}});
             let mut resources = given.as_object().unwrap().clone();
@@ -225,6 +236,12 @@ mod tests {
             assert_eq!(fit(&mut resources, |name| name == "cpu"), Ok(()));
             let lowered = if fits { request } else { limit };
             assert_eq!(resources["requests"]["memory"], lowered);
+        }
+        for name in NAMES {
+            let given = json!({"requests": {name: "2"}, "limits": {name: "1"}});
+            let mut resources = given.as_object().unwrap().clone();
+            assert_eq!(fit(&mut resources, |_| false), Ok(()));
+            assert_eq!(resources["requests"][name], "1");
         }
         let mut none = Map::new();
         assert_eq!(fit(&mut none, |_| true), Ok(()));

@@ -270,6 +270,20 @@ mod tests {
             let was = was.replace('D', &digest);
             assert_eq!(is_pinned(&was, fresh), expected, "{was}");
         }
+        let odd = format!("x@sha256:{}", "g".repeat(64));
+        assert!(!is_pinned(&odd, "x"));
+    }
+
+    #[test]
+    fn of_several_with_one_name_the_last_stays() {
+        let [fresh, first, last] =
+            ["fresh", "first", "last"].map(|v| json!({"name": "x", "value": v}));
+        let was = [first, last.clone()];
+        assert_eq!(merged(&[], &was, "name", |_| true), [last]);
+        assert_eq!(
+            merged(std::slice::from_ref(&fresh), &was, "name", |_| true),
+            [fresh]
+        );
     }
 
     #[test]

@@ -380,6 +380,13 @@ fn an_annotations_limit_lowers_the_profiles_request() {
         after["spec"]["initContainers"][0]["resources"],
         json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "16Mi", "cpu": "5m"}})
     );
+    // What it says itself is another resource.
+    pod["metadata"]["annotations"] = json!({key: "{requests: {cpu: 5m}, limits: {memory: 16Mi}}"});
+    let after = injected(&pod, profile());
+    assert_eq!(
+        after["spec"]["initContainers"][0]["resources"]["requests"],
+        json!({"cpu": "5m", "memory": "16Mi"})
+    );
     pod["metadata"]["annotations"] = json!({key: "requests: {memory: 256Mi}"});
     assert_eq!(
         with(&pod, profile()).unwrap_err(),

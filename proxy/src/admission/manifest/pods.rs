@@ -49,6 +49,7 @@ pub(super) fn misplaced(object: &Value, pods: &[String]) -> Option<String> {
         .filter(|key| key.starts_with(PREFIX))
         .map(|key| shown(key))
         .collect();
+    keys.sort_unstable();
     keys.dedup();
     let (stands, it) = match keys.len() {
         0 => return None,
@@ -121,6 +122,13 @@ mod tests {
             (
                 object(json!({"token-sidecar.io/port": "8081"}), inject.clone()),
                 "token-sidecar.io/inject, token-sidecar.io/port stand on the Deployment itself, which counts for nothing; put them under spec.template.metadata",
+            ),
+            (
+                object(
+                    inject.clone(),
+                    json!({"token-sidecar.io/inject": "true", "token-sidecar.io/injected": "true"}),
+                ),
+                "token-sidecar.io/inject, token-sidecar.io/injected stand on the Deployment itself, which counts for nothing; put them under spec.template.metadata",
             ),
         ] {
             assert_eq!(misplaced(&object, &template).as_deref(), Some(expected));

@@ -240,6 +240,7 @@ fn what_could_change_what_it_does_goes() {
         json!({"name": "AZURE_AUTHORITY_HOST", "value": "https://evil.example"}),
         json!({"name": "AZURE_CLIENT_ID", "value": "other"}),
         json!({"name": "LD_PRELOAD", "value": "/tmp/evil.so"}),
+        json!({"name": "AZURE_OF_LATER_VERSIONS", "value": "x"}),
     ]);
     container["volumeMounts"].as_array_mut().unwrap().extend([
         json!({"name": "scratch", "mountPath": "/tmp"}),
@@ -251,7 +252,12 @@ fn what_could_change_what_it_does_goes() {
         .push("--listen=0.0.0.0:1".into());
     container["lifecycle"] = json!({"postStart": {"exec": {"command": ["x"]}}});
     container["readinessProbe"]["exec"] = json!({"command": ["x"]});
+    // Another container's, passed on by Istio's agent.
+    container["livenessProbe"]["httpGet"]["path"] = "/app-health/app/livez".into();
     container["securityContext"]["privileged"] = true.into();
+    container["securityContext"]["appArmorProfile"] = json!({"type": "Unconfined"});
+    container["terminationMessagePath"] = "/etc/token-sidecar/log".into();
+    container["ports"][0]["hostPort"] = 80.into();
     let again = with(&pod, projected()).unwrap();
     assert_eq!(sidecar(again.pod()), sidecar(&honest));
     assert_eq!(
@@ -261,7 +267,7 @@ fn what_could_change_what_it_does_goes() {
     assert_eq!(
         again.warnings,
         [
-            "the container token-sidecar was not as profile default makes it (args, env, lifecycle, readinessProbe, securityContext, volumeMounts) and is put in anew; whoever changes it must leave it alone"
+            "the container token-sidecar was not as profile default makes it (args, env, lifecycle, livenessProbe, ports, readinessProbe, securityContext, terminationMessagePath, volumeMounts) and is put in anew; whoever changes it must leave it alone"
         ]
     );
 }
@@ -275,6 +281,7 @@ fn what_decides_trust_and_way_goes() {
         "https_proxy",
         "NO_PROXY",
         "No_Proxy",
+        "no_proxy",
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
     ] {

@@ -353,4 +353,22 @@ fn what_its_webhook_adds_to_a_sidecar_that_has_the_token_stays() {
     let again = with(&pod, profile()).unwrap();
     assert_eq!(again.warnings, [""; 0]);
     assert_eq!(again.outcome, Outcome::Unchanged);
+    // A file that is not the token's is nothing that it adds.
+    let mut forged = aks(&injected(&labelled(), profile()));
+    let honest = forged.clone();
+    let env = list(&mut forged["spec"]["initContainers"][0], "env");
+    let file = env
+        .iter_mut()
+        .find(|e| e["name"] == "AZURE_FEDERATED_TOKEN_FILE");
+    file.unwrap()["value"] = "/etc/shadow".into();
+    let names = |pod: &Value| taken_over(pod).len();
+    let again = with(&forged, profile()).unwrap();
+    assert_eq!(names(again.pod()), names(&honest) - 1);
+    assert!(again.warnings[0].contains("(env) and is put in anew"));
+}
+
+fn labelled() -> Value {
+    let mut pod = pod();
+    pod["metadata"]["labels"] = json!({"azure.workload.identity/use": "true"});
+    pod
 }

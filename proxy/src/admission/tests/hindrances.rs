@@ -52,14 +52,18 @@ fn nobody_looks_into_the_sidecar_or_loosens_it() {
             "ephemeral container debug shares the sidecar's processes, where the tokens are; give it another targetContainerName"
         ]
     );
-    let key = "container.apparmor.security.beta.kubernetes.io/token-sidecar";
-    let pod = changed(|p| p["metadata"]["annotations"] = json!({key: "unconfined"}));
-    assert_eq!(
-        problems(&pod, profile()),
-        [format!(
-            "annotation {key} would change how the sidecar is confined; take it out"
-        )]
-    );
+    for key in [
+        "container.apparmor.security.beta.kubernetes.io/token-sidecar",
+        "container.seccomp.security.alpha.kubernetes.io/token-sidecar",
+    ] {
+        let pod = changed(|p| p["metadata"]["annotations"] = json!({key: "unconfined"}));
+        assert_eq!(
+            problems(&pod, profile()),
+            [format!(
+                "annotation {key} would change how the sidecar is confined; take it out"
+            )]
+        );
+    }
     let other = "container.apparmor.security.beta.kubernetes.io/app";
     let pod = changed(|p| p["metadata"]["annotations"] = json!({other: "unconfined"}));
     injected(&pod, profile());
@@ -111,6 +115,12 @@ fn a_token_of_identity_bindings_is_as_good() {
                 "container app mounts volume t, a token of the sidecar's audience ({audience}), so that it would still hold a credential; take the mount out"
             )]
         );
+        let mut debugged = holding(audience);
+        let mut app = debugged["spec"]["containers"][0].take();
+        debugged["spec"]["containers"] = pod()["spec"]["containers"].take();
+        app["name"] = "debug".into();
+        debugged["spec"]["ephemeralContainers"] = json!([app]);
+        assert!(problems(&debugged, profile())[0].starts_with("container debug mounts volume t"));
         // Another authority's sidecar has nothing to do with it.
         injected(&holding(audience), projected());
     }
