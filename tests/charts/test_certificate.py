@@ -173,7 +173,8 @@ class Certificate(unittest.TestCase):
         for values in ci_values(INJECTOR):
             objects = documents(template(INJECTOR, values))
             for secret in of_kind(objects, "Secret"):
-                self.assertEqual("ca.key" in secret["data"], secret["metadata"]["name"].endswith("-authority"))
+                kept = secret["metadata"]["name"].endswith("-authority")
+                self.assertEqual(set(secret["data"]), {"ca.crt", "ca.key"} if kept else {"ca.crt", "tls.crt", "tls.key"})
             for name, pod in pod_templates(objects):
                 self.assertNotIn("-authority", json.dumps(pod), name)
 
@@ -240,6 +241,7 @@ class Certificate(unittest.TestCase):
             second = upgraded([first.serving], helm_binary)
             self.assertNotEqual(second.authority["data"]["ca.crt"], first.authority["data"]["ca.crt"])
             self.assertTrue(second.vouches_for(first) and second.vouches_for(second))
+            self.assertTrue(upgraded(second.later(0.01), helm_binary).vouches_for(first), "pods may not have the new certificate yet")
             third = upgraded(second.later(2), helm_binary)
             self.assertFalse(third.vouches_for(first))
             self.assertTrue(third.vouches_for(second) and second.vouches_for(third))

@@ -130,7 +130,8 @@ pub(super) fn refuse_misplaced(pod: &Value, profile: &Profile, problems: &mut Pr
         return;
     }
     let volumes = token_volumes(pod);
-    let mut all = pod::containers(pod).filter(|c| c.name != pod::SIDECAR);
+    // There is no sidecar in it yet, or no longer.
+    let mut all = pod::containers(pod);
     let Some((name, given)) = all.find_map(|c| Some((c.name, given(&volumes, c.value)?))) else {
         return;
     };

@@ -299,6 +299,9 @@ fn a_manifest_says_neither_where_the_sidecar_has_the_token_nor_which_file_it_is(
     placed("/etc/ssl/certs", None, trusting).unwrap();
     // Of no matter where the sidecar does not take it over.
     placed("/usr/local/bin", None, projected()).unwrap();
+    let mut unasked = alike(false, &[]);
+    unasked["spec"]["containers"][0]["volumeMounts"][0]["mountPath"] = "/usr/local/bin".into();
+    with(&unasked, profile()).unwrap();
     let file = |value: &str| Some(json!({"name": "AZURE_FEDERATED_TOKEN_FILE", "value": value}));
     let secret = json!({"name": "AZURE_FEDERATED_TOKEN_FILE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
     for odd in [file("/etc/shadow"), file("/t/../etc/shadow"), Some(secret)] {
@@ -318,6 +321,8 @@ fn what_its_webhook_sets_is_taken_over() {
     for (host, trusting, taken) in [
         ("https://login.microsoftonline.com/", false, true),
         ("https://login.microsoftonline.us", false, true),
+        ("https://login.partner.microsoftonline.cn/", false, true),
+        ("https://login.chinacloudapi.cn/", false, true),
         (
             "https://login.microsoftonline.com.evil.example/",
             false,
@@ -342,6 +347,59 @@ fn what_its_webhook_sets_is_taken_over() {
         let again = with(&after, profile).unwrap();
         assert_eq!(again.outcome, Outcome::Unchanged);
     }
+}
+
+#[test]
+fn of_a_token_proxy_only_what_its_webhook_could_have_set_is_taken_over() {
+    const PROXY: &str = "AZURE_KUBERNETES_TOKEN_PROXY";
+    let bound = |audience: &str| json!({"projected": {"sources": [{"serviceAccountToken": {"audience": audience, "path": "t"}}]}});
+    let mut pod = alike(true, &[(PROXY, "https://10.0.0.1")]);
+    let after = injected(&pod, profile());
+    assert_eq!(taken_over(&after), [""; 0]);
+    // A volume of the pod's own is none of its webhook's.
+    let mut other = bound("api://AKSIdentityBinding");
+    other["name"] = "other".into();
+    list(&mut pod["spec"], "volumes").push(other);
+    assert_eq!(taken_over(&injected(&pod, profile())), [""; 0]);
+    let mut its = bound("api://AKSIdentityBinding");
+    its["name"] = "azure-identity-token".into();
+    pod["spec"]["volumes"] = json!([its]);
+    assert_eq!(taken_over(&injected(&pod, profile())), [PROXY]);
+    // Of several with one name the last; and its webhook writes values.
+    let app = &mut pod["spec"]["containers"][0];
+    list(app, "env").push(json!({"name": PROXY, "value": "https://10.0.0.2"}));
+    let after = injected(&pod, profile());
+    assert_eq!(taken_over(&after), [PROXY]);
+    let sidecar = &after["spec"]["initContainers"][0];
+    assert_eq!(env(sidecar, PROXY)["value"], "https://10.0.0.2");
+    let app = &mut pod["spec"]["containers"][0];
+    list(app, "env")
+        .push(json!({"name": PROXY, "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}));
+    assert_eq!(taken_over(&injected(&pod, profile())), [""; 0]);
+}
+
+#[test]
+fn what_only_has_its_name_stays_with_the_workload() {
+    let mut pod = alike(true, &[]);
+    pod["spec"]["volumes"] = json!([{"name": "azure-identity-token", "emptyDir": {}}]);
+    let after = injected(&pod, profile());
+    let app = &after["spec"]["containers"][0];
+    assert_eq!(
+        app["volumeMounts"],
+        pod["spec"]["containers"][0]["volumeMounts"]
+    );
+    assert_eq!(after["spec"]["initContainers"][0].get("volumeMounts"), None);
+}
+
+#[test]
+fn its_webhook_is_never_told_to_leave_the_sidecar_alone() {
+    let key = "azure.workload.identity/skip-containers";
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({key: "other; token-sidecar ;app"});
+    let after = injected(&pod, profile());
+    assert_eq!(after["metadata"]["annotations"][key], "other;app");
+    assert_alone(&aks(&after));
+    assert_eq!(remove(&after).unwrap().unwrap(), pod);
 }
 
 #[test]
