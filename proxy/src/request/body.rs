@@ -178,6 +178,11 @@ impl Replayable {
         self.0.borrow().incoming.size_hint().lower()
     }
 
+    /// How much of it has come in, in bytes.
+    pub fn seen(&self) -> u64 {
+        self.0.borrow().seen
+    }
+
     /// Whether the body went out whole.
     pub fn ended(&self) -> bool {
         self.0.borrow().ended

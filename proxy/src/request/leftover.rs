@@ -3,6 +3,10 @@
 //!
 //! Two kinds: behind an answer of our own the body is read away ([`settle`]); behind one of the upstream's it goes where it was going ([`goes_by`]).
 //! Not for answers that stream: those and the body of their request may last side by side.
+//!
+//! An early answer of the upstream's waits for this, where nginx would pass it on at once and take the rest afterwards. hyper cannot: when an answer is
+//! out and the body is not, it ends the connection, and by then the head has said whether it will. So what is sent on and on costs [`MOST`] bytes of
+//! delay, and what is neither sent nor ended [`LONGEST`]; what announces that it is large costs none, nor does an upstream that closes.
 
 use super::{
     body::{Ahead, Lease, Replayable},
@@ -78,7 +82,7 @@ pub fn is_early(body: &Replayable, response: &Response<impl Body>, version: Vers
     !body.ended() && version < Version::HTTP_2 && short()
 }
 
-/// Whether the rest of the body goes to the upstream within `LONGEST`, which is not tried when it says that it is more than `MOST`. What comes of the
+/// Whether the rest of the body goes to the upstream within [`LONGEST`] and [`MOST`], which is not tried when it says that it is more. What comes of the
 /// answer meanwhile is in `ahead`. The deadline is the request's; how it is left means nothing.
 pub async fn goes_by(
     deadline: &Deadline,
@@ -90,6 +94,7 @@ pub async fn goes_by(
     if body.outstanding() > MOST {
         return false;
     }
+    let until = body.seen() + MOST;
     in_time(
         deadline,
         poll_fn(|cx| {
@@ -97,7 +102,10 @@ pub async fn goes_by(
                 // The upstream has closed: it takes nothing more.
                 return Poll::Ready(body.ended());
             }
-            body.poll_ended(cx)
+            match body.poll_ended(cx) {
+                Poll::Pending if body.seen() > until => Poll::Ready(false),
+                polled => polled,
+            }
         }),
     )
     .await

@@ -424,3 +424,51 @@ async fn an_early_answer_whose_body_went_by_leaves_both_connections_usable() {
     }
     panic!("never served on");
 }
+
+/// A workload that announces no length and sends on and on is answered when a little more has gone by, and the connection ends.
+#[tokio::test]
+async fn an_early_answer_does_not_wait_for_a_body_without_end() {
+    let (_lab, listener, sidecar) = early_lab().await;
+    for _ in 0..TRIES {
+        let begun = Instant::now();
+        let stream = TcpStream::connect(sidecar.listen()).await.unwrap();
+        let (mut reader, mut writer) = stream.into_split();
+        let head = format!("POST /sink HTTP/1.1\r\nHost: localhost\r\n{CHUNKED}\r\n");
+        writer.write_all(head.as_bytes()).await.unwrap();
+        let mut both = tokio::task::JoinSet::new();
+        both.spawn(async move {
+            let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+            while writer.write_all(chunk.as_bytes()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let accepted = within(LONG, "the upstream's connection", listener.accept());
+        let mut upstream = accepted.await.unwrap().unwrap().0;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let byte = within(LONG, "a byte", upstream.read_u8());
+            head.push(byte.await.unwrap().unwrap());
+        }
+        let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno";
+        upstream.write_all(answer.as_bytes()).await.unwrap();
+        both.spawn(async move {
+            drop(tokio::io::copy(&mut upstream, &mut tokio::io::sink()).await);
+        });
+        let mut got = Vec::new();
+        let whole = within(LONG, "the answer", async {
+            while !got.ends_with(b"\r\n\r\nno") {
+                assert_ne!(reader.read_buf(&mut got).await.unwrap(), 0, "cut");
+            }
+        });
+        whole.await.unwrap();
+        let prompt = begun.elapsed() < PROMPT;
+        drop(both);
+        let got = String::from_utf8(got).unwrap().to_lowercase();
+        assert!(got.starts_with("http/1.1 413 "), "{got}");
+        assert!(got.contains("\r\nconnection: close\r\n"), "{got}");
+        if prompt {
+            return;
+        }
+    }
+    panic!("waited for each time");
+}
