@@ -164,7 +164,7 @@ async fn until_stopped(
         if asked || (now.is_some() && now != watched.profiles) {
             watched.profiles = now;
             let result = reload();
-            series.profiles_reloaded(&clock, result.is_ok());
+            let good = result.is_ok();
             match result {
                 Ok(loaded) => {
                     tracing::info!(profiles = loaded.profiles.0.len(), "profiles reloaded");
@@ -175,18 +175,20 @@ async fn until_stopped(
                     tracing::error!(error = %errors, "profiles not reloaded: those before stay in force")
                 }
             }
+            // Last: scrapes are answered by another thread, and what they say is so.
+            series.profiles_reloaded(&clock, good);
         }
         let now = pair(&params.certificate, &params.key);
         if asked || (now.is_some() && now != watched.certificate) {
             watched.certificate = now;
             let result = certificate.reload(seconds(clock.unix_now()));
-            series.certificate_reloaded(result.is_ok());
-            match result {
+            match &result {
                 Ok(()) => in_service(&certificate, &series, &clock),
                 Err(error) => {
-                    tracing::error!(error = %chain(&error), "serving certificate not reloaded: the one before stays in force")
+                    tracing::error!(error = %chain(error), "serving certificate not reloaded: the one before stays in force")
                 }
             }
+            series.certificate_reloaded(result.is_ok());
         }
     };
     tracing::info!(%signal, delay = ?params.settings.shutdown_delay, "stopping");
