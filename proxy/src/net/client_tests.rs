@@ -1,7 +1,7 @@
 //! The client against small servers on loopback: plain, TLS with a private CA, HTTP/2, a proxy.
 
 use super::*;
-use crate::net::raw_server::{RawServer, TestDir, read_request, reply};
+use crate::net::raw_server::{RawServer, TestDir, closed, read_request, reply};
 use hyper::service::service_fn;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ServerConfig;
@@ -214,9 +214,8 @@ async fn a_private_ca_is_trusted_when_named_and_alpn_chooses_the_version() {
 
 #[tokio::test]
 async fn a_closed_port_is_named_as_such() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-    drop(listener);
+    let (_held, closed) = closed();
+    let url = Url::parse(&format!("http://{closed}/")).unwrap();
     let client = AuthorityClient::new(&url, None, None).unwrap();
     assert_eq!(
         post(&client).await.unwrap_err().code(),

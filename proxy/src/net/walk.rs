@@ -137,7 +137,7 @@ mod tests {
         dial::TlsTarget,
         guard::Guard,
         observe,
-        raw_server::{RawServer, TestDir, reply},
+        raw_server::{RawServer, TestDir, closed, reply},
         tls::{self, Alpn},
         tls_server::ServingCertificate,
     };
@@ -171,11 +171,8 @@ mod tests {
         let (layer, why) = stopped(&metadata);
         assert_eq!(layer, Layer::Dns);
         assert!(why.contains("Forbidden"), "{why}");
-        let free = {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            listener.local_addr().unwrap().port()
-        };
-        let refused = walk(&target("localhost", free), None, SOON).await;
+        let (_held, closed) = closed();
+        let refused = walk(&target("localhost", closed.port()), None, SOON).await;
         assert_eq!(stopped(&refused).0, Layer::Connect);
         assert!(!refused.addresses.is_empty() && refused.peer.is_none());
         let mut socket = target("localhost", 80);
