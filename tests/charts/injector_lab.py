@@ -14,17 +14,11 @@ import urllib.request
 
 import jsonpatch
 
+import ports
 from lib import binary, containers, one
 from test_certificate import field
 
 NAME = "token-sidecar-injector"
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Injector:
@@ -34,7 +28,7 @@ class Injector:
         self.folder, self.listen, self.admin, self.path = folder, listen, admin, path
 
     def metrics(self) -> str:
-        return urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=5).read().decode()
+        return urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=60).read().decode()
 
     def review(self, pod: dict, namespace: str = "shop") -> dict:
         """The answer to a review of this pod's creation."""
@@ -50,7 +44,7 @@ class Injector:
         body = json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).encode()
         context = ssl.create_default_context(cafile=f"{self.folder}/ca")
         # The certificate is for the Service's name, not for loopback.
-        with socket.create_connection(("127.0.0.1", self.listen), timeout=10) as raw, context.wrap_socket(raw, server_hostname=f"{NAME}.mcp.svc") as tls:
+        with socket.create_connection(("127.0.0.1", self.listen), timeout=60) as raw, context.wrap_socket(raw, server_hostname=f"{NAME}.mcp.svc") as tls:
             head = f"POST {self.path} HTTP/1.1\r\nHost: {NAME}.mcp.svc\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             tls.sendall(head.encode() + body)
             answer = b""
@@ -83,25 +77,27 @@ def running(objects: list[dict], profiles: str):
         }.items():
             pathlib.Path(folder, name).parent.mkdir(exist_ok=True)
             pathlib.Path(folder, name).write_text(text)
-        listen, admin = free_port(), free_port()
+        listen, admin = ports.free(), ports.free()
         changed = [a.replace("/etc/token-sidecar", folder).replace("[::]:8443", f"127.0.0.1:{listen}").replace("[::]:9090", f"127.0.0.1:{admin}") for a in arguments]
-        process = subprocess.Popen([binary("token-sidecar"), *changed], env={}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # A file, and not a pipe that nobody would read meanwhile.
+        log = pathlib.Path(folder, "log")
+        with log.open("w") as out:
+            process = subprocess.Popen([binary("token-sidecar"), *changed], env={}, stdout=out, stderr=subprocess.STDOUT)
         try:
-            until = time.monotonic() + 30
+            until = time.monotonic() + 120
             while True:
                 if process.poll() is not None:
-                    raise AssertionError("the injector did not start: " + process.stdout.read())
+                    raise AssertionError("the injector did not start: " + log.read_text())
                 if time.monotonic() > until:
-                    raise AssertionError("not ready in 30 s")
+                    raise AssertionError("not ready in 2 min: " + log.read_text())
                 with contextlib.suppress(OSError):
                     if urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz", timeout=2).status == 200:
                         break
                 time.sleep(0.1)
             yield Injector(folder, listen, admin, hook["service"]["path"])
             process.send_signal(signal.SIGTERM)
-            if process.wait(timeout=40) != 0:
-                raise AssertionError("the injector did not end well")
+            if process.wait(timeout=120) != 0:
+                raise AssertionError("the injector did not end well: " + log.read_text())
         finally:
             process.kill()
-            process.stdout.close()
             process.wait()

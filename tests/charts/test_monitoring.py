@@ -4,7 +4,6 @@ import contextlib
 import json
 import pathlib
 import re
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ import urllib.request
 
 import yaml
 
+import ports
 from lib import ALL, CHARTS, INJECTOR, ROOT, SERVER
 from lib import binary, documents, one, template
 
@@ -52,14 +52,12 @@ def series() -> dict[str, set[str]]:
 
 def server_series() -> dict[str, set[str]]:
     """The series of a running server that has been called once well and once badly, each with its labels."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = ports.free()
     url = f"http://127.0.0.1:{port}"
     env = {"BACKEND_API_URL": "http://127.0.0.1:1", "HOST": "127.0.0.1", "PORT": str(port), "SHUTDOWN_DELAY": "0"}
     process = subprocess.Popen([binary("mcp-server")], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while time.monotonic() < until:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{url}/livez", timeout=2).read()

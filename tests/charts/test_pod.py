@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,7 @@ import unittest
 import urllib.error
 import urllib.request
 
+import ports
 from lib import SERVER
 from lib import binary, config_of, containers, env_of, one, render
 
@@ -28,15 +28,6 @@ def get(url: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
         return error.code, error.read().decode()
     except OSError as error:
         return 0, str(error)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
 
 
 @contextlib.contextmanager
@@ -55,8 +46,8 @@ def started(command: list[str], env: dict, **kwargs):
 
 class Pod(unittest.TestCase):
     def until(self, what: str, condition):
-        """Waits for a condition, at most a minute."""
-        end = time.monotonic() + 60
+        """Waits for a condition, at most two minutes."""
+        end = time.monotonic() + 120
         while not condition():
             self.assertLess(time.monotonic(), end, what)
             time.sleep(0.05)
@@ -82,7 +73,7 @@ class Pod(unittest.TestCase):
             objects = render(SERVER, values)
             pod = one(objects, "Deployment")["spec"]["template"]
             sidecar, server = (next(c for c in containers(pod) if c["name"] == n) for n in ("token-sidecar", "mcp-server"))
-            listen, admin, port = free_ports(3)
+            listen, admin, port = ports.free(), ports.free(), ports.free()
             moved = {"127.0.0.1:8080": f"127.0.0.1:{listen}", "[::]:9090": f"127.0.0.1:{admin}"}
             config = config_of(objects)
             for old, new in moved.items():

@@ -14,7 +14,7 @@ import urllib.request
 import yaml
 
 import api_server
-from injector_lab import free_port
+import ports
 from lib import HELMS, INJECTOR
 from lib import binary, ci_values, containers, documents, of_kind, one, template, values_of
 from test_certificate import upgraded
@@ -44,13 +44,13 @@ def mounted(spec: dict, helm: Helm, folder: pathlib.Path) -> list[str]:
 @contextlib.contextmanager
 def webhook(helm: Helm, folder: pathlib.Path):
     """The webhook of the release that is in the cluster. Gives the port where it is called."""
-    listen, admin = free_port(), free_port()
+    listen, admin = ports.free(), ports.free()
     [deployment] = helm.named("deployments").values()
     args = mounted(deployment["spec"]["template"]["spec"], helm, folder)
     args = [a.replace("[::]:8443", f"127.0.0.1:{listen}").replace("[::]:9090", f"127.0.0.1:{admin}") for a in args]
     process = subprocess.Popen([binary("token-sidecar"), *args], env={}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while True:
             assert process.poll() is None and time.monotonic() < until, "the webhook does not start"
             with contextlib.suppress(OSError):

@@ -6,7 +6,6 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import urllib.error
@@ -79,17 +78,10 @@ def section(binary: pathlib.Path, name: str) -> bytes | None:
     return binary.read_bytes()[offset : offset + size]
 
 
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def get(url: str, trust: str | None = None) -> tuple[int, str]:
     """Status and body; 0 while nobody listens. `trust` is a file of roots for https."""
     try:
-        with urllib.request.urlopen(url, timeout=5, context=ssl.create_default_context(cafile=trust) if trust else None) as answer:
+        with urllib.request.urlopen(url, timeout=30, context=ssl.create_default_context(cafile=trust) if trust else None) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
