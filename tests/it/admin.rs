@@ -97,7 +97,7 @@ const SERIES: &[&str] = &[
 #[tokio::test]
 async fn the_metrics_are_complete_and_valid() {
     let lab = Lab::new().await;
-    let sidecar = lab.ready_sidecar().await;
+    let sidecar = lab.patient_sidecar().await;
     assert_passes(&sidecar).await;
     // One of each that has no series before it happens.
     assert_eq!(
@@ -196,7 +196,7 @@ async fn logs_are_one_json_object_a_line_and_hold_no_secret() {
     // A refusal, so that there is something to complain about.
     lab.authority
         .fail_once(Endpoint::Entra, Fault::Aadsts(90_033));
-    let sidecar = start(&lab.quick().env("TOKEN_SIDECAR_LOG_LEVEL", "trace")).await;
+    let sidecar = start(&lab.patient().env("TOKEN_SIDECAR_LOG_LEVEL", "trace")).await;
     sidecar.ready().await.unwrap();
     let request = Request::post("/echo")
         .header("authorization", "Bearer workload-secret-token")

@@ -3,14 +3,16 @@
 
 use crate::{
     callers_lab::{Bench, Sts},
-    inbound_lab::{InboundLab, send, with_token},
+    inbound_lab::{InboundLab, client, send, with_token},
     injection::{Upstream, one},
+    lab::PATIENT,
 };
 use harness::{
     body::{self, Body},
     wait::eventually,
 };
 use http::Request;
+use tokio::task::JoinSet;
 
 /// stacklok/toolhive#2044 and #2045: exchange between an unmodified server and its upstream, with caching; each caller gets what was issued for them, and
 /// the caller's own token reaches neither the workload nor the upstream.
@@ -116,7 +118,16 @@ async fn without_a_good_handle_nothing_leaves() {
 
     let bench = Bench::with(Upstream::open().await, ", withoutCaller: pod", grace).await;
     let lapsed = bench.handle("alice").await;
-    let good = bench.handle("bob").await;
+    // In flight throughout, so that its handle lasts however long this takes.
+    let mut held = JoinSet::new();
+    let (caller, request) = (
+        client(&bench.sidecar),
+        with_token("/hold", &bench.lab.token("bob")),
+    );
+    held.spawn(async move { caller.send(request).await.map(drop) });
+    let received = bench.lab.workload.received();
+    let of_bob = received.find("bob's request", |r| r.target == "/hold");
+    let good = of_bob.await.unwrap().handle().unwrap().to_owned();
     let send = async |request: Request<Body>| bench.sidecar.client().send(request).await.unwrap();
     assert_eq!(bench.call(&good, "/orders").await.status, 200);
     assert!(bench.sent().starts_with("Bearer bob-"));
@@ -202,8 +213,8 @@ async fn audience_scope_and_token_url_are_the_routes_and_never_the_clients() {
     let config = format!(
         "{}allowedHosts: [evil.example]\ncredentials:\n  a: {{ tokenExchange: {{ tokenEndpoint: '{}', subjectToken: caller, audience: [aud-a], scope: scope-a }} }}\n\
          \x20 b: {{ tokenExchange: {{ tokenEndpoint: '{}', subjectToken: caller, audience: [aud-b], resource: ['https://b.example/'] }} }}\n\
-         routes:\n  - {{ name: a, match: {{ pathPrefix: /a }}, upstream: '{up}', credential: a }}\n\
-         \x20 - {{ name: b, match: {{ pathPrefix: /b }}, upstream: '{up}', credential: b }}\n",
+         routes:\n  - {{ name: a, match: {{ pathPrefix: /a }}, upstream: '{up}', credential: a{PATIENT} }}\n\
+         \x20 - {{ name: b, match: {{ pathPrefix: /b }}, upstream: '{up}', credential: b{PATIENT} }}\n",
         lab.config(""),
         one_sts.url(),
         other_sts.url(),

@@ -3,7 +3,7 @@
 use crate::{
     inbound_lab::{InboundLab, send, with_token},
     injection::{Upstream, one, reply},
-    lab::start,
+    lab::{PATIENT, start},
 };
 use harness::{
     body::Body,
@@ -106,8 +106,9 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// Handles outlast any test.
     pub(crate) async fn new() -> Self {
-        Self::with(Upstream::open().await, "", "").await
+        Self::with(Upstream::open().await, "", ", handleGrace: 10m").await
     }
 
     /// `route`: further keys of the route; `more`: further keys of the inbound side.
@@ -123,8 +124,8 @@ impl Bench {
              credentials:\n  user: {{ tokenExchange: {{ tokenEndpoint: '{sts}', subjectToken: caller, audience: [orders], scope: orders.read,\n\
              \x20   clientAuthentication: {{ clientAssertion: {{ subjectToken: pod }} }} }} }}\n\
              \x20 pod: {{ tokenExchange: {{ tokenEndpoint: '{sts}', audience: [pods] }} }}\n\
-             routes:\n  - {{ name: orders, upstream: '{}', credential: user{route} }}\n\
-             \x20 - {{ name: pods, match: {{ pathPrefix: /pods }}, upstream: '{}', credential: pod }}\n",
+             routes:\n  - {{ name: orders, upstream: '{}', credential: user{PATIENT}{route} }}\n\
+             \x20 - {{ name: pods, match: {{ pathPrefix: /pods }}, upstream: '{}', credential: pod{PATIENT} }}\n",
             lab.config(more),
             volume.file().display(),
             upstream.url(),

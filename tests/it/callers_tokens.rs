@@ -128,7 +128,7 @@ async fn an_expired_token_is_never_injected() {
     let bench = Bench::new().await;
     bench
         .sts
-        .say(|form, number| issued(&format!("{}-{number}", subject(form)), 2));
+        .say(|form, number| issued(&format!("{}-{number}", subject(form)), 8));
     let handle = bench.handle("alice").await;
     assert_eq!(bench.call(&handle, "/orders").await.status, 200);
     bench.sts.say(|form, number| {

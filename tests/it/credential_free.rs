@@ -62,13 +62,14 @@ pub(crate) fn found_in_memory<'n>(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_token_ever_reaches_the_mcp_server() {
-    // Lives so short that several access tokens come into play.
+    // Renewals so early that several access tokens come into play, none of which comes near its end.
     let lab = Lab::with(Options {
-        access_token_lifetime: Duration::from_secs(3),
+        access_token_lifetime: Duration::from_secs(1800),
+        refresh_in: Some(Duration::from_secs(1)),
         ..Options::default()
     })
     .await;
-    let sidecar = lab.ready_sidecar().await;
+    let sidecar = lab.patient_sidecar().await;
     let tap = Tap::start(sidecar.listen()).await.unwrap();
     let planted = "planted-argument-5f1d0c";
     let mut server = McpServer::start(
@@ -121,8 +122,10 @@ async fn no_token_ever_reaches_the_mcp_server() {
         .unwrap();
 
     // From here on tokens stay: what the sidecar holds now is what is searched for.
-    lab.authority
-        .configure(|options| options.access_token_lifetime = Duration::from_secs(3600));
+    lab.authority.configure(|options| {
+        options.access_token_lifetime = Duration::from_secs(3600);
+        options.refresh_in = None;
+    });
     let long = lab
         .authority
         .issued()

@@ -3,7 +3,7 @@
 
 use crate::{
     inbound_lab::{RESOURCE, send, with_token},
-    lab::{Lab, start},
+    lab::{Lab, PATIENT, start},
 };
 use harness::{
     authority::{Options, StsClient},
@@ -33,7 +33,7 @@ async fn sidecar(lab: &Lab, workload: &Workload, dir: &TempDir) -> Sidecar {
     let (sts, issuer) = (lab.authority.token_endpoint(), lab.authority.issuer().url());
     let route = |name: &str| {
         format!(
-            "  - {{ name: {name}, match: {{ pathPrefix: /{name} }}, upstream: '{}', credential: {name} }}\n",
+            "  - {{ name: {name}, match: {{ pathPrefix: /{name} }}, upstream: '{}', credential: {name}{PATIENT} }}\n",
             lab.upstream.url()
         )
     };

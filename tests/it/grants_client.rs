@@ -1,7 +1,7 @@
 //! Client credentials with every client authentication, against a token endpoint that verifies each; keys, certificates and secrets that
 //! are rotated; and the JWT as authorization grant.
 
-use crate::lab::{Lab, assert_passes, start};
+use crate::lab::{Lab, PATIENT, assert_passes, start};
 use harness::{
     authority::{Certificates, Endpoint, KeyClient, Options, StsClient},
     certs::Leaf,
@@ -20,7 +20,7 @@ pub(crate) fn config(lab: &Lab, grant: &str, fields: &str) -> String {
     format!(
         "listen: {{listen}}\nadmin: {{admin}}\n\
          credentials: {{ backend: {{ {grant}: {{ tokenEndpoint: '{}', {fields} }} }} }}\n\
-         routes: [{{ name: backend, upstream: '{}', credential: backend }}]\n",
+         routes: [{{ name: backend, upstream: '{}', credential: backend{PATIENT} }}]\n",
         lab.authority.token_endpoint(),
         lab.upstream.url(),
     )

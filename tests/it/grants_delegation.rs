@@ -1,6 +1,6 @@
 //! Token exchange with an actor: who may act is checked before asking, who acts stands in the issued token.
 
-use crate::lab::{Lab, assert_passes, start};
+use crate::lab::{Lab, PATIENT, assert_passes, start};
 use harness::{authority::Options, issuer::ProjectedToken, keys, temp::TempDir};
 use serde_json::{Value, json};
 use std::fs;
@@ -21,7 +21,7 @@ fn config(lab: &Lab, dir: &TempDir, actor: &str) -> String {
         "listen: {{listen}}\nadmin: {{admin}}\n\
          subjectTokens: {{ user: {{ file: '{}' }} }}\n\
          credentials: {{ backend: {{ tokenExchange: {{ tokenEndpoint: '{}', subjectToken: user, audience: [api://backend], {actor} }} }} }}\n\
-         routes: [{{ name: backend, upstream: '{}', credential: backend }}]\n",
+         routes: [{{ name: backend, upstream: '{}', credential: backend{PATIENT} }}]\n",
         dir.join("user").display(),
         lab.authority.token_endpoint(),
         lab.upstream.url(),

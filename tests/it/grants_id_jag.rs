@@ -3,7 +3,7 @@
 
 use crate::{
     grants_client::revoke,
-    lab::{Lab, assert_passes, start},
+    lab::{Lab, PATIENT, assert_passes, start},
 };
 use harness::{
     authority::{Endpoint, KeyClient, Options, StsClient},
@@ -33,7 +33,7 @@ fn config(lab: &Lab, dir: &TempDir, issuer: &str) -> String {
          credentials:\n  backend:\n    identityAssertion:\n      \
          identityProvider: {{ tokenEndpoint: '{}', issuer: '{}', subjectToken: pod, resource: [api://backend], scope: orders.read, clientAuthentication: {{ privateKeyJwt: {{ clientId: at-idp, keyFile: '{dir}/idp.pem' }} }} }}\n      \
          authorizationServer: {{ tokenEndpoint: '{}', issuer: '{issuer}', clientAuthentication: {{ privateKeyJwt: {{ clientId: at-as, keyFile: '{dir}/as.pem' }} }} }}\n\
-         routes: [{{ name: backend, upstream: '{}', credential: backend }}]\n",
+         routes: [{{ name: backend, upstream: '{}', credential: backend{PATIENT} }}]\n",
         lab.authority.token_endpoint(),
         lab.authority.sts_issuer(),
         lab.authority.resource_token_endpoint(),

@@ -1,6 +1,6 @@
 //! Several identities in one pod: several tokens of one projected volume, and credentials that use each other's tokens.
 
-use crate::lab::{Lab, assert_passes, start};
+use crate::lab::{Lab, PATIENT, assert_passes, start};
 use harness::{
     authority::{
         Application, Endpoint, Fault, FederatedCredential, Gate, Options,
@@ -186,8 +186,8 @@ async fn one_projected_volume_holds_tokens_of_several_audiences() {
          \x20 entra: {{ entraClientAssertion: {{ scope: {SCOPE} }} }}\n\
          \x20 sts: {{ tokenExchange: {{ tokenEndpoint: '{}', subjectToken: sts }} }}\n\
          routes:\n\
-         \x20 - {{ name: entra, match: {{ host: entra.example }}, upstream: '{upstream}', credential: entra }}\n\
-         \x20 - {{ name: sts, match: {{ host: sts.example }}, upstream: '{upstream}', credential: sts }}\n",
+         \x20 - {{ name: entra, match: {{ host: entra.example }}, upstream: '{upstream}', credential: entra{PATIENT} }}\n\
+         \x20 - {{ name: sts, match: {{ host: sts.example }}, upstream: '{upstream}', credential: sts{PATIENT} }}\n",
         lab.volume.path("entra/token").display(),
         lab.volume.path("sts").display(),
         lab.authority.token_endpoint(),

@@ -1,7 +1,7 @@
 //! Entra on behalf of callers and for agent identities. Exchangers that need a caller's token are asked directly; what the pod gets for itself goes
 //! through a real sidecar.
 
-use crate::lab::{Lab, assert_passes, start};
+use crate::lab::{Lab, PATIENT, assert_passes, start};
 use harness::authority::{
     Endpoint, Options, UserToken,
     options::{AGENT, CLIENT, RESOURCE, SCOPE, TENANT},
@@ -190,7 +190,7 @@ fn agent(lab: &Lab, more: &str) -> String {
     format!(
         "listen: {{listen}}\nadmin: {{admin}}\n\
          credentials:\n  agent:\n    entraAgentIdentity: {{ scope: {SCOPE}, agentIdentityClientId: {AGENT}{more} }}\n\
-         routes:\n  - {{ name: backend, upstream: '{}', credential: agent }}\n",
+         routes:\n  - {{ name: backend, upstream: '{}', credential: agent{PATIENT} }}\n",
         lab.upstream.url()
     )
 }

@@ -1,6 +1,6 @@
 //! Google's workload identity federation, with and without a service account.
 
-use crate::lab::{Lab, assert_passes, start};
+use crate::lab::{Lab, PATIENT, assert_passes, start};
 use harness::{
     authority::{Endpoint, Fault, Options, google::GoogleOptions},
     issuer::ProjectedToken,
@@ -25,7 +25,7 @@ fn setup(lab: &Lab, more: &str) -> SidecarSetup {
     lab.aks().config(format!(
         "listen: {{listen}}\nadmin: {{admin}}\n\
          credentials:\n  storage:\n    googleSts:\n      audience: {}\n      tokenEndpoint: {}\n{more}\n\
-         routes:\n  - {{ name: storage, upstream: '{}', credential: storage }}\n",
+         routes:\n  - {{ name: storage, upstream: '{}', credential: storage{PATIENT} }}\n",
         google.provider,
         lab.authority.google_token_endpoint(),
         lab.upstream.url(),

@@ -1,7 +1,7 @@
 //! Credentials that do not go into `Authorization: Bearer`: bound by DPoP (RFC 9449), transaction tokens, static secrets. The servers here are small, and check
 //! what they get as real ones would.
 
-use crate::lab::start;
+use crate::lab::{PATIENT, start};
 use harness::{
     body::{self, Body, full},
     dpop::{Expected, Refused, Verifier},
@@ -206,7 +206,7 @@ async fn bench(sts: Sts, upstream: Upstream, exchange: &str, inject: &str) -> Be
     let config = format!(
         "listen: '{{listen}}'\nadmin: '{{admin}}'\nsubjectTokens: {{ pod: {{ file: '{}' }} }}\n\
          credentials:\n  c:\n    tokenExchange: {{ tokenEndpoint: '{}'{exchange} }}\n    inject: {{ {inject} }}\n\
-         routes:\n  - {{ name: r, upstream: '{}/base', credential: c, replayBuffer: 1KiB }}\n",
+         routes:\n  - {{ name: r, upstream: '{}/base', credential: c, replayBuffer: 1KiB{PATIENT} }}\n",
         volume.file().display(),
         sts.url(),
         upstream.url()

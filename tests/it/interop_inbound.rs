@@ -224,7 +224,7 @@ async fn servers_that_pass_on_nothing_have_the_pods_identity_or_none() {
         (Language::TypeScript, "sdk_server", "/mcp"),
     ] {
         let mut behind =
-            Behind::new(|c| c.replace("credential: backend }", "credential: pod }")).await;
+            Behind::new(|c| c.replace("credential: backend,", "credential: pod,")).await;
         behind.path = path;
         let server = behind.server(&parts, language, name).await;
         let ada = token(&behind.lab, "ada");

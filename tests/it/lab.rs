@@ -18,6 +18,10 @@ pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_demo"))
 }
 
+/// Further keys of a route whose requests are to pass although they need a new token first: by default they would wait for it for two seconds, which a busy
+/// machine may need for an exchange.
+pub(crate) const PATIENT: &str = ", tokenWait: 1m";
+
 /// Everything but the sidecar.
 pub(crate) struct Lab {
     pub(crate) ca: Ca,
@@ -73,6 +77,16 @@ impl Lab {
             .env("TOKEN_SIDECAR_SCOPE", SCOPE)
     }
 
+    /// [`Lab::quick`] as a configuration, with a route that is [`PATIENT`].
+    pub(crate) fn patient(&self) -> SidecarSetup {
+        self.aks().config(format!(
+            "listen: {{listen}}\nadmin: {{admin}}\n\
+             credentials:\n  default: {{ entraClientAssertion: {{ scope: {SCOPE} }} }}\n\
+             routes:\n  - {{ name: default, upstream: '{}', credential: default{PATIENT} }}\n",
+            self.upstream.url()
+        ))
+    }
+
     /// A configuration with one Entra credential and one route, both called `backend`.
     pub(crate) fn config(&self) -> String {
         format!(
@@ -91,6 +105,13 @@ impl Lab {
     /// Starts the quick-start sidecar and waits for readiness.
     pub(crate) async fn ready_sidecar(&self) -> Sidecar {
         let sidecar = self.sidecar().await;
+        sidecar.ready().await.unwrap();
+        sidecar
+    }
+
+    /// As [`Lab::ready_sidecar`], of [`Lab::patient`].
+    pub(crate) async fn patient_sidecar(&self) -> Sidecar {
+        let sidecar = start(&self.patient()).await;
         sidecar.ready().await.unwrap();
         sidecar
     }

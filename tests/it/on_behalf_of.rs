@@ -4,7 +4,7 @@
 use crate::{
     credential_free::{contains, found_in_memory},
     inbound_lab::{RESOURCE, bare, send, with_token},
-    lab::{Lab, program, start},
+    lab::{Lab, PATIENT, program, start},
 };
 use harness::{
     authority::{Endpoint, Fault, Options},
@@ -48,7 +48,7 @@ pub(crate) fn config(lab: &Lab, workload: SocketAddr, inbound: &str, more: &str)
          inbound: {{ listen: '{{inbound}}', upstream: 'http://{workload}', resource: '{RESOURCE}', issuers: [{{ issuer: '{}' }}]{inbound} }}\n\
          credentials:\n  backend: {{ tokenExchange: {{ tokenEndpoint: '{}', subjectToken: caller, subjectTokenType: 'urn:ietf:params:oauth:token-type:jwt', audience: [api://backend] }} }}\n\
          \x20 pod: {{ entraClientAssertion: {{ scope: api://backend/.default }} }}\n\
-         routes:\n  - {{ name: backend, upstream: '{}', credential: backend{more} }}\n\
+         routes:\n  - {{ name: backend, upstream: '{}', credential: backend{PATIENT}{more} }}\n\
          \x20 - {{ name: pod, match: {{ pathPrefix: /pods-own }}, upstream: '{}', credential: pod }}\n",
         lab.authority.issuer().url(),
         lab.authority.token_endpoint(),

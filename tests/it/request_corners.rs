@@ -44,12 +44,12 @@ async fn the_end_of_a_request_does_not_shorten_its_answer() {
     let upstream = RawUpstream::start(vec![
         Step::text("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"),
         Step::Read(4),
-        Step::Pause(Duration::from_millis(1500)),
+        Step::Pause(Duration::from_millis(3500)),
         Step::text("later"),
     ])
     .await
     .unwrap();
-    let timeouts = ", timeouts: { responseHeader: 500ms, idle: 60s }";
+    let timeouts = ", timeouts: { responseHeader: 2s, idle: 60s }";
     let sidecar = ready(&lab, config("", &[route(&upstream.url(), timeouts)])).await;
     for client in [sidecar.client(), sidecar.client().http2()] {
         let mut connection = client.connect().await.unwrap();

@@ -38,7 +38,7 @@ async fn one_connection_serves_all_in_turn_or_says_that_it_is_too_much() {
     assert_eq!(upstream.accepted_connections(), 1);
     drop(sidecar);
 
-    let sidecar = ready(&lab, text("300ms")).await;
+    let sidecar = ready(&lab, text("2s")).await;
     let held = streaming_forever(&sidecar).await;
     for answer in five(&sidecar, "/users/1").await {
         // With `Retry-After`.

@@ -224,7 +224,7 @@ async fn upstreams_that_answer_late_or_badly() {
 
 #[tokio::test]
 async fn bodies_that_stand_still_are_given_up() {
-    let bench = Bench::new("", ", timeouts: { idle: 1s, responseHeader: 20s }").await;
+    let bench = Bench::new("", ", timeouts: { idle: 3s, responseHeader: 60s }").await;
     // Upwards: the workload stops in mid-body.
     let mut raw = Raw::connect(bench.sidecar.listen()).await.unwrap();
     raw.send("POST /sink HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc")
@@ -262,10 +262,10 @@ async fn bodies_that_stand_still_are_given_up() {
     let answer = bench
         .sidecar
         .client()
-        .get("/slow-body?n=8&ms=300")
+        .get("/slow-body?n=16&ms=300")
         .await
         .unwrap();
-    assert_eq!(answer.body.len(), 8);
+    assert_eq!(answer.body.len(), 16);
 }
 
 #[tokio::test]

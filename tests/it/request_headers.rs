@@ -229,7 +229,6 @@ async fn plain_http_off_loopback_is_refused_at_the_start() {
     let config = config("", &[route("http://192.0.2.1", "")]);
     let mut sidecar = Sidecar::spawn(program(), &lab.aks().config(config)).unwrap();
     assert_eq!(sidecar.process.wait().await.unwrap().code(), Some(64));
-    sidecar.process.read_up().await;
     assert!(
         sidecar.process.output().contains("allowInsecureHttp"),
         "{}",

@@ -1,6 +1,6 @@
 //! What the tests of the request flow share: configurations of several routes, a ready sidecar, a report of all rows that failed.
 
-use crate::lab::{Lab, start};
+use crate::lab::{Lab, PATIENT, start};
 use harness::{
     authority::options::{RESOURCE, SCOPE},
     body::{self, Body},
@@ -12,14 +12,20 @@ use harness::{
 use http::Request;
 use tokio::task::JoinSet;
 
-/// A configuration: lines for the top level, then one flow-style map for each route. All routes use the credential `backend`.
+/// A configuration: lines for the top level, then one flow-style map for each route. All routes use the credential `backend`, and wait for its token
+/// patiently unless they say for how long.
 pub(crate) fn config(top: &str, routes: &[String]) -> String {
     let mut text = format!(
         "listen: '{{listen}}'\nadmin: '{{admin}}'\n{top}\n\
          credentials:\n  backend: {{ entraClientAssertion: {{ scope: {SCOPE} }} }}\nroutes:\n"
     );
     for route in routes {
-        text.push_str(&format!("  - {{ credential: backend, {route} }}\n"));
+        let wait = if route.contains("tokenWait") {
+            ""
+        } else {
+            PATIENT
+        };
+        text.push_str(&format!("  - {{ credential: backend, {route}{wait} }}\n"));
     }
     text
 }

@@ -219,7 +219,7 @@ async fn connections_are_reused_and_limited() {
 async fn a_full_pool_is_overload() {
     let bench = Bench::new(
         "workers: 1",
-        ", pool: { maxConnections: 1 }, timeouts: { connect: 500ms }",
+        ", pool: { maxConnections: 1 }, timeouts: { connect: 2s }",
     )
     .await;
     let mut connection = bench.sidecar.client().connect().await.unwrap();
@@ -246,7 +246,7 @@ async fn a_full_pool_is_overload() {
 async fn a_tunnel_takes_a_place_in_the_pool() {
     let bench = Bench::new(
         "workers: 1",
-        ", pool: { maxConnections: 1 }, timeouts: { connect: 500ms }",
+        ", pool: { maxConnections: 1 }, timeouts: { connect: 2s }",
     )
     .await;
     let upgrade = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

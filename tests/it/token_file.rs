@@ -139,7 +139,7 @@ async fn every_rotation_is_seen_in_both_layouts() {
 #[tokio::test]
 async fn a_rotated_token_is_what_the_next_exchange_sends() {
     let lab = Lab::with(Options {
-        access_token_lifetime: Duration::from_secs(3),
+        refresh_in: Some(Duration::from_secs(1)),
         ..Options::default()
     })
     .await;
@@ -158,7 +158,7 @@ async fn a_rotated_token_is_what_the_next_exchange_sends() {
 #[tokio::test]
 async fn what_is_no_token_leaves_the_last_good_one_in_place() {
     let lab = Lab::with(Options {
-        access_token_lifetime: Duration::from_secs(4),
+        refresh_in: Some(Duration::from_secs(1)),
         ..Options::default()
     })
     .await;

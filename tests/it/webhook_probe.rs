@@ -10,7 +10,7 @@ use harness::{
     temp::TempDir,
 };
 use std::{fs, path::Path, process::Stdio};
-use tokio::{net::TcpListener, process::Command};
+use tokio::process::Command;
 
 /// Exit code, what was printed, what went to standard error.
 async fn probed(url: &str, ca: &Path, profiles: &Path) -> (Option<i32>, String, String) {
@@ -131,11 +131,8 @@ async fn what_is_wrong_with_its_certificate_is_told() {
 async fn a_webhook_that_is_not_there_is_told() {
     let ca = Ca::new().unwrap();
     let profiles = samples().join("profiles.yaml");
-    let free = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let there = format!("https://localhost:{free}/mutate");
+    let closed = harness::ports::closed().unwrap();
+    let there = format!("https://localhost:{}/mutate", closed.address().port());
     let said = probed(&there, &ca.file(), &profiles).await;
     fails(
         &said,

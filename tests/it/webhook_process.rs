@@ -144,7 +144,10 @@ async fn the_serving_certificate_is_reloaded() {
     let (_, key) = other
         .write_leaf("other", &other.leaf(&["localhost"]).unwrap())
         .unwrap();
-    fs::copy(key, injector.dir.join("tls.key")).unwrap();
+    // In one step: half a key would be another refusal.
+    let new = injector.dir.join("tls.key.new");
+    fs::copy(key, &new).unwrap();
+    fs::rename(new, injector.dir.join("tls.key")).unwrap();
     injector
         .metric("the refusal to be counted", |m| {
             m.0.contains("token_sidecar_certificate_reloads_total{result=\"failure\"} 1")
@@ -293,7 +296,6 @@ async fn what_keeps_it_from_starting() {
         let args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
         let mut process = Process::spawn(program(), &args, &[].into()).unwrap();
         let status = process.wait().await.unwrap();
-        process.read_up().await;
         assert_eq!(status.code(), Some(code), "{}", process.output());
         assert!(process.output().contains(said), "{}", process.output());
     }

@@ -210,7 +210,6 @@ async fn a_config_maps_value_cannot_say_more_than_a_url() {
     ] {
         let mut process = run(&pod, &lab.aks().env, url);
         let status = process.wait().await.unwrap();
-        process.read_up().await;
         let said = process.output();
         assert_eq!(status.code(), Some(64), "{url}: {said}");
         assert!(

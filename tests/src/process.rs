@@ -141,15 +141,17 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits for its end, generously bounded.
+    /// Waits for its end, generously bounded, and until its output has been read to its end.
     ///
     /// # Errors
     /// When it does not end in time.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
-        Ok(within(LONG, "the process to end", self.child.wait()).await??)
+        let status = within(LONG, "the process to end", self.child.wait()).await??;
+        self.read_up().await;
+        Ok(status)
     }
 
-    /// Waits until the output of an ended process has been read to its end.
+    /// Waits until the output of an ended process has been read to its end: for those who did not [`Process::wait`].
     pub async fn read_up(&mut self) {
         drop(
             within(LONG, "the end of the output", async {

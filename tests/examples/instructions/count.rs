@@ -136,7 +136,6 @@ impl Surroundings {
                 break (process, ports);
             }
             let status = process.wait().await?;
-            process.read_up().await;
             if status.code() != Some(CANNOT_BIND) || tries == 3 {
                 return Err(format!("ended at its start ({status}):\n{}", process.output()).into());
             }
@@ -164,7 +163,6 @@ impl Surroundings {
             return Err(format!("{requests} requests, but {served} reached the upstream").into());
         }
         let status = process.stop().await?;
-        process.read_up().await;
         if !status.success() {
             return Err(format!("SIGTERM ended it with {status}:\n{}", process.output()).into());
         }

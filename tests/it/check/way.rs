@@ -149,7 +149,7 @@ async fn what_speaks_no_tls_and_what_says_nothing_is_told() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = format!(
         "listen: {{listen}}\nadmin: {{admin}}\n\
-         credentials:\n  default: {{ exchangeTimeout: 300ms, entraClientAssertion: {{ scope: api://backend/.default, authorityHost: 'https://localhost:{}' }} }}\n\
+         credentials:\n  default: {{ exchangeTimeout: 3s, entraClientAssertion: {{ scope: api://backend/.default, authorityHost: 'https://localhost:{}' }} }}\n\
          routes:\n  - {{ name: default, upstream: '{}', credential: default }}\n",
         silent.local_addr().unwrap().port(),
         lab.upstream.url()

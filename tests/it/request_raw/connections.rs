@@ -259,12 +259,12 @@ async fn trailers_that_were_not_announced_or_not_asked_for_are_dropped_alone() {
     assert_eq!(answer.trailers.unwrap_or_default()["x-sum"], "1");
 }
 
-/// Connections that are silent or slow, with 1 s for a header section and 2 s between requests.
+/// Connections that are silent or slow, with 2 s for a header section and 3 s between requests.
 #[tokio::test]
 async fn silent_and_slow_connections_are_closed_in_time() {
     let lab = Lab::new().await;
     let upstream = plain_upstream(&lab).await;
-    let top = "limits: { headerReadTimeout: 1s, keepAliveTimeout: 2s }";
+    let top = "limits: { headerReadTimeout: 2s, keepAliveTimeout: 3s }";
     let sidecar = ready(&lab, config(top, &[route(&upstream.url(), "")])).await;
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let half = "GET /users/1 HTTP/1.1\r\nHost: local";
@@ -291,7 +291,7 @@ async fn silent_and_slow_connections_are_closed_in_time() {
         ),
     ];
     // The defaults (10 s and 5 min) are far above this, the configured times far below.
-    let bound = Duration::from_secs(8);
+    let bound = Duration::from_secs(9);
     let mut waits = tokio::task::JoinSet::new();
     for (name, bytes, answers) in rows.iter().copied() {
         let address = sidecar.listen();

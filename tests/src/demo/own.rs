@@ -1,13 +1,13 @@
 //! A server of the reader's own in the demo: any command, that is given the sidecar's address as its base URL and has everything else (environment,
 //! terminal, working directory) from whoever started the demo. Nothing is known of it and nothing recorded; see [`crate::process`] for ours.
 
-use crate::{
-    Result,
-    wait::{LONG, within},
-};
+use crate::{Result, wait::within};
 use rustix::process::{Pid, Signal, kill_process};
-use std::{ffi::OsString, net::SocketAddr, process::ExitStatus};
+use std::{ffi::OsString, net::SocketAddr, process::ExitStatus, time::Duration};
 use tokio::process::{Child, Command};
+
+/// As long as a kubelet leaves a container.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What to run, and how it is told where its backend is.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl Running {
             // It may have ended by itself meanwhile.
             kill_process(pid, Signal::TERM).ok();
         }
-        within(LONG, "your server to end", self.child.wait()).await??;
+        within(GRACE, "your server to end", self.child.wait()).await??;
         Ok(())
     }
 }
