@@ -31,6 +31,6 @@ mod wish;
 mod yaml;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use wish::ANNOTATIONS;

@@ -13,10 +13,16 @@ use std::{
 
 /// Exit code, standard output, standard error. With no environment: nothing of it may be needed.
 fn checked(args: &[&str]) -> (Option<i32>, String, String) {
+    checked_with(&[], args)
+}
+
+/// The same, with these variables.
+fn checked_with(env: &[(&str, &str)], args: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_token-sidecar"))
         .args(["webhook", "--check"])
         .args(args)
         .env_clear()
+        .envs(env.iter().copied())
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -62,6 +68,28 @@ fn good_profiles_are_named_on_one_line() {
     let (code, out, err) = checked(&["--profiles", &sample()]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert_eq!(out, "ok: profiles default, file, keycloak\n");
+    // An empty variable says nothing; one that is wrong is told.
+    for (level, expected) in [("", Some(0)), ("loud", Some(64))] {
+        let env = [("TOKEN_SIDECAR_LOG_LEVEL", level)];
+        assert_eq!(checked_with(&env, &["--profiles", &sample()]).0, expected);
+    }
+}
+
+#[test]
+fn a_likely_slip_is_told_and_fails_nothing() {
+    let folder = Folder::new("check-slip");
+    let text = "profiles:\n  default:\n    image: x\n    token: {aks: {}}\n    credentials: {orders: {entraClientAssertion: {scope: x/.default}}}\n    rewrite: [{variable: A, credential: order}]\n";
+    let (code, out, err) = checked(&["--profiles", &folder.file("p.yaml", text)]);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "ok: profiles default\n"),
+        "{err}"
+    );
+    assert!(
+        err.starts_with("warning: ") && err.contains("did you mean `orders`?"),
+        "{err}"
+    );
+    assert_eq!(err.lines().count(), 1, "{err}");
 }
 
 #[test]

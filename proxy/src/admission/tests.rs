@@ -12,10 +12,12 @@ mod again;
 mod aks;
 mod hindrances;
 mod identity;
+mod listeners;
 mod mesh;
 mod mounts;
 mod proxy;
 mod refusals;
+mod told;
 mod unread;
 mod variables;
 mod windows;
@@ -33,7 +35,7 @@ fn rewrite(variable: &str) -> Rewrite {
     }
 }
 
-pub(super) fn profile() -> Profile {
+pub(crate) fn profile() -> Profile {
     Profile {
         image: "registry.example/token-sidecar:1".into(),
         image_pull_policy: "IfNotPresent".into(),

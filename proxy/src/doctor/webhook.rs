@@ -329,3 +329,7 @@ fn asking(name: &str, profile: &Profile, mut annotations: Map<String, Value>) ->
         },
     })
 }
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;

@@ -391,6 +391,26 @@ fn what_only_has_its_name_stays_with_the_workload() {
     assert_eq!(after["spec"]["initContainers"][0].get("volumeMounts"), None);
 }
 
+/// Nobody asked for its webhook, but a label may come later.
+#[test]
+fn with_a_token_of_ones_own_its_webhook_leaves_everybody_alone() {
+    let key = "azure.workload.identity/skip-containers";
+    for label in [true, false] {
+        let after = injected(&alike(label, &[]), projected());
+        assert_eq!(after["metadata"]["annotations"][key], "token-sidecar;app");
+    }
+    let none = injected(&pod(), projected());
+    assert_eq!(none["metadata"]["annotations"].get(key), None);
+}
+
+#[test]
+fn what_cannot_be_remembered_is_not_begun() {
+    let long = format!("/t/{}", "x".repeat(300 << 10));
+    let pod = alike(true, &[("A_PATH", &long)]);
+    let problems = with(&pod, profile()).map(|i| i.pod().clone()).unwrap_err();
+    assert!(problems[0].contains("larger than annotations may be (256 KiB)"));
+}
+
 #[test]
 fn its_webhook_is_never_told_to_leave_the_sidecar_alone() {
     let key = "azure.workload.identity/skip-containers";

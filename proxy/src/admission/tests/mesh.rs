@@ -236,10 +236,19 @@ fn what_may_turn_out_so_is_said() {
         warned(&asks("sidecar.istio.io/inject", "true")),
         comes("Istio", "sidecar.istio.io/inject", istio)
     );
-    assert_eq!(
-        warned(&asks("linkerd.io/inject", "enabled")),
-        comes("Linkerd", "linkerd.io/inject", linkerd)
-    );
+    for value in ["enabled", "ingress"] {
+        let asking = asks("linkerd.io/inject", value);
+        assert_eq!(
+            warned(&asking),
+            comes("Linkerd", "linkerd.io/inject", linkerd)
+        );
+        // The annotation was called otherwise before, and will be.
+        for stage in ["beta.", "alpha.", ""] {
+            let key = format!("config.{stage}linkerd.io/proxy-enable-native-sidecar");
+            let native = annotated(asking.clone(), &[(&key, "true")]);
+            assert_eq!(warned(&native), Vec::<String>::new());
+        }
+    }
     assert_eq!(
         warned(&asks("consul.hashicorp.com/connect-inject", "true")),
         comes("Consul", "consul.hashicorp.com/connect-inject", "")

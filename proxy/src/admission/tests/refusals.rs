@@ -273,6 +273,11 @@ fn what_is_no_pod() {
         none,
         ["the pod has no containers; check the indentation of `spec.containers`"]
     );
+    refused(
+        |p| p["spec"]["containers"] = vec![json!({}); 501].into(),
+        profile(),
+        "the pod has 501 containers, more than 500; split it",
+    );
 }
 
 #[test]
