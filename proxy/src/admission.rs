@@ -8,6 +8,7 @@ mod aks;
 mod bounds;
 pub mod check;
 mod container;
+pub mod files;
 mod hindrances;
 pub mod inject;
 pub mod manifest;

@@ -128,13 +128,15 @@ pub struct Overrides {
 /// # Errors
 /// Everything that is wrong with it, each with its place and what to do.
 pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-    load_in(source, env, Surroundings::Process)
+    load_in(source, env, Surroundings::Process, &|_, _| {})
 }
 
+/// `look`: what else is to be seen in the document's tree.
 fn load_in(
     source: &Source,
     env: &dyn Fn(&str) -> Option<String>,
     surroundings: Surroundings,
+    look: &dyn Fn(&Node, &Problems),
 ) -> Result<Config, ConfigErrors> {
     let variable = |name: &str| env(name).filter(|v| !v.is_empty());
     let (file, text) = (variable(env::CONFIG), variable(env::CONFIG_TEXT));
@@ -169,6 +171,9 @@ fn load_in(
         surroundings,
     };
     let config = read(document, &problems).and_then(|tree| {
+        if let Some(tree) = &tree {
+            look(tree, &problems);
+        }
         let tree = overlay::apply(tree, &source.overrides, &context)?;
         decode(&tree, &context)
     });

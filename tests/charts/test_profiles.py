@@ -37,8 +37,27 @@ KINDS = {
     "list": {"type": "array"},
     "map": {"type": "object"},
 }
+OBJECT = {"$ref": "#/definitions/object"}
 # Narrower than their kind, or with a mend of their own.
 OWN = {
+    "mounts[].configMap": OBJECT,
+    "mounts[].secret": OBJECT,
+    "configMap.name": OBJECT,
+    "configMap.key": {
+        "if": {"type": "string", "pattern": r"^([A-Za-z0-9_-]|\.[A-Za-z0-9_-])[A-Za-z0-9._-]*$", "maxLength": 253},
+        "else": {"const": "a key of the ConfigMap, such as config.yaml"},
+    },
+    "rewrite[].containers": {
+        "type": "array",
+        "items": {
+            "if": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": 63},
+            "else": {"const": "the name of a container, as the pod has it; in quotes, if YAML takes it for something else"},
+        },
+    },
+    "httpsProxy": {
+        "if": {"type": "string", "pattern": "^https?://[^/?#@]+/?$"},
+        "else": {"const": "scheme, host and port of a proxy that asks for no password, such as http://proxy.example.com:3128"},
+    },
     "image": {"if": WORD, "else": {"const": "the image in one word, such as registry.example.com/token-sidecar:0.1.0"}},
     "uid": {"type": "integer", "minimum": 1000, "maximum": 4294967295},
     "workers": {"type": "integer", "minimum": 1, "maximum": 1024},
@@ -168,6 +187,15 @@ class Schema(unittest.TestCase):
             ({"rewrite": [{"variable": "A", "url": "https://a"}]}, "called upstream"),
             ({"configMap": {"key": "x"}}, "name"),
             ({"logLevel": ""}, "logLevel"),
+            # YAML's booleans, and names that Kubernetes does not take.
+            ({"mounts": [{"path": "/a", "configMap": True}]}, "the name of a ConfigMap or Secret"),
+            ({"mounts": [{"path": "/a", "secret": "Orders_CA"}]}, "the name of a ConfigMap or Secret"),
+            ({"mounts": [{"path": "/a", "secret": {"name": "a"}}]}, "the name of a ConfigMap or Secret"),
+            ({"configMap": {"name": "-orders"}}, "the name of a ConfigMap or Secret"),
+            ({"configMap": {"name": "orders", "key": "a/b"}}, "such as config.yaml"),
+            ({"rewrite": [{"variable": "A", "containers": ["App"]}]}, "the name of a container"),
+            ({"httpsProxy": "http://proxy.example.com:3128/proxy.pac"}, "scheme, host and port"),
+            ({"httpsProxy": "http://me:hunter2@proxy.example.com:3128"}, "scheme, host and port"),
             ({"image": 5}, "in one word"),
         ]:
             for name in HELMS:

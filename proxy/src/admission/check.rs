@@ -2,6 +2,7 @@
 //! annotation and the place in it, for whoever wrote the pod never sees the whole. Reading a configuration is `config`'s.
 
 use super::{
+    files::Files,
     patch::text,
     profile::{Profile, SidecarConfig},
     rewrite::Route,
@@ -18,6 +19,8 @@ pub struct Environment {
     pub variables: Vec<(String, String)>,
     /// The token is one of the profile's (`token.projected`), and so are the ids that go with it.
     pub projected: bool,
+    /// The files it has.
+    pub files: Files,
 }
 
 /// Something that is wrong with a configuration.

@@ -3,6 +3,7 @@
 use super::{
     aks::Given,
     check::Environment,
+    files::Files,
     patch::text,
     pod::{CONFIG_VOLUME, SIDECAR, TOKEN_VOLUME},
     profile::{Profile, RewriteCredential, SidecarConfig, TokenSource},
@@ -13,7 +14,7 @@ use std::collections::BTreeSet;
 
 /// Where our own token is mounted.
 pub(super) const TOKEN_DIR: &str = "/var/run/secrets/token-sidecar";
-const TOKEN_FILE: &str = "token";
+pub(super) const TOKEN_FILE: &str = "token";
 /// Where a profile's ConfigMap is mounted.
 pub(super) const CONFIG_DIR: &str = "/etc/token-sidecar";
 /// Where the program is in its image.
@@ -43,6 +44,7 @@ pub(super) fn environment(profile: &Profile, routes: &[Route]) -> Environment {
             .chain(unread)
             .collect(),
         projected: matches!(profile.token, TokenSource::Projected { .. }),
+        files: Files::of(profile),
     }
 }
 

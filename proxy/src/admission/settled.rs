@@ -40,7 +40,7 @@ pub(super) const OWN_PATHS: [&str; 11] = [
 /// What a volume may be: the kubelet alone writes it.
 const READ_ONLY: [&str; 4] = ["configMap", "downwardAPI", "projected", "secret"];
 /// Where the API server mounts every container's own token, which is for itself.
-const KUBE_API: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+pub(super) const KUBE_API: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The sidecar's container as it shall be. `pod`: the one that it is in, for its volumes and for whether AKS' webhook was asked.
 pub(super) fn container(fresh: &Value, was: &Value, pod: &Value, profile: &Profile) -> Value {

@@ -1,9 +1,12 @@
 //! A profiles file -> the parameters of injection; and the check of a configuration that injection has put together.
 
+mod audience;
 mod brought;
+mod files;
 mod mounts;
 mod options;
 mod trial;
+mod values;
 
 pub use options::{WebhookOptions, WebhookSettings};
 
@@ -87,7 +90,10 @@ pub fn check(text: &str, environment: &Environment) -> Result<(), Vec<Fault>> {
     let surroundings = Surroundings::Injected {
         projected: environment.projected,
     };
-    match load_in(&source, &env, surroundings) {
+    let look = |tree: &Node, problems: &Problems| {
+        files::check(tree, &environment.files, problems, str::to_owned);
+    };
+    match load_in(&source, &env, surroundings, &look) {
         Ok(Config { .. }) => Ok(()),
         Err(errors) => Err(errors.iter().map(ConfigError::fault).collect()),
     }
@@ -150,8 +156,8 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
         _ => Err("not a pull policy; write Always, IfNotPresent or Never".into()),
     });
     let native = fields.value("native", parse::boolean);
-    let admin_port = fields.value("adminPort", port);
-    let port = fields.value("port", port);
+    let admin_port = fields.value("adminPort", values::port);
+    let port = fields.value("port", values::port);
     let uid = fields.value("uid", |t| match t.parse::<u32>() {
         Ok(uid) if uid >= 1000 => Ok(uid),
         _ => Err("not a user id from 1000 up; write one in digits".into()),
@@ -164,7 +170,17 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
     let allow_added_trust = fields.value("allowAddedTrust", parse::boolean);
     let annotations = match fields.node("annotations") {
         None => Some(None),
-        Some(_) => fields.list("annotations", annotation).map(Some),
+        // Whether all or none was meant, nobody can tell.
+        Some(Node {
+            value: Value::Null, ..
+        }) => {
+            fields.error(
+                "annotations",
+                "has no value; write `[]` for none, or remove the key for all",
+            );
+            None
+        }
+        Some(_) => fields.list("annotations", values::annotation).map(Some),
     };
     let token = token(&fields);
     let config = config(&fields);
@@ -205,7 +221,11 @@ fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile
 /// The variables of the sidecar's forward proxy.
 fn proxy(profile: &Fields<'_>) -> Option<Vec<(&'static str, String)>> {
     let variables = [
-        ("httpsProxy", "HTTPS_PROXY", https_proxy as fn(&str) -> _),
+        (
+            "httpsProxy",
+            "HTTPS_PROXY",
+            values::https_proxy as fn(&str) -> _,
+        ),
         ("noProxy", "NO_PROXY", |text| Ok(text.to_owned())),
     ];
     let mut given = Vec::new();
@@ -215,46 +235,6 @@ fn proxy(profile: &Fields<'_>) -> Option<Vec<(&'static str, String)>> {
         }
     }
     Some(given)
-}
-
-fn https_proxy(text: &str) -> Result<String, String> {
-    match url::Url::parse(text) {
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => Err(
-            "has a user or a password, which would stand in every pod; use a proxy that asks for none"
-                .into(),
-        ),
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => {
-            Ok(text.to_owned())
-        }
-        _ => Err("not a proxy's URL; write one such as http://proxy.example.com:3128".into()),
-    }
-}
-
-fn port(text: &str) -> Result<u16, String> {
-    text.parse()
-        .ok()
-        .filter(|p| *p >= 1024)
-        .ok_or_else(|| "not a port from 1024 to 65535; write one in digits".into())
-}
-
-fn annotation(text: &str) -> Result<String, String> {
-    let mut known = ANNOTATIONS.iter().map(|(name, _)| *name);
-    if known.any(|k| k == text) {
-        Ok(text.to_owned())
-    } else {
-        let hint = sidecar_runtime::suggest::hint(text, ANNOTATIONS.iter().map(|(name, _)| *name));
-        Err(format!("not an annotation of ours{hint}"))
-    }
-}
-
-/// A name of an environment variable that people use (Kubernetes lets more through).
-fn variable(text: &str) -> Result<String, String> {
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(good) {
-        Ok(text.to_owned())
-    } else {
-        Err("not a variable's name; write one such as BACKEND_API_URL".into())
-    }
 }
 
 fn resources(profile: &Fields<'_>) -> Option<Map<String, serde_json::Value>> {
@@ -346,8 +326,8 @@ fn config(profile: &Fields<'_>) -> Option<SidecarConfig> {
         }
     }
     let fields = profile.map("configMap", "(profiles).profiles.*.configMap")?;
-    let name = fields.value("name", parse::name);
-    let key = fields.value("key", parse::name);
+    let name = fields.value("name", values::object);
+    let key = fields.value("key", values::key);
     let config = SidecarConfig::ConfigMap {
         name: name?,
         key: key?,
@@ -366,11 +346,11 @@ fn rewrites(profile: &Fields<'_>, in_map: bool) -> Option<Vec<Rewrite>> {
             path,
             "(profiles).profiles.*.rewrite[]",
         )?;
-        let variable = fields.value("variable", variable);
-        let containers = fields.list("containers", parse::name);
+        let variable = fields.value("variable", values::variable);
+        let containers = fields.list("containers", values::container);
         let upstream = fields.value("upstream", |t| parse::upstream(t).map(|_| t.to_owned()));
         let allow_insecure_http = fields.value("allowInsecureHttp", parse::boolean);
-        let port = fields.value("port", port);
+        let port = fields.value("port", values::port);
         let credential = if in_map {
             for key in ["scope", "credential", "upstream"] {
                 if fields.node(key).is_some() {

@@ -13,6 +13,7 @@ mod grants;
 mod identities;
 mod inbound;
 mod injection;
+mod profile_slips;
 mod profiles;
 mod refusals;
 mod upstream;

@@ -1,6 +1,6 @@
 //! A profile's `mounts` -> ConfigMaps and Secrets, and where they are in the sidecar's container.
 
-use super::super::{fields::Fields, parse};
+use super::{super::fields::Fields, values::object};
 use crate::admission::{
     mounts::{directory, overlap},
     profile::{Mount, MountSource},
@@ -20,9 +20,9 @@ pub(super) fn read(profile: &Fields<'_>) -> Option<Vec<Mount>> {
         let path = fields.value("path", directory);
         let source = match fields.exactly_one(&["configMap", "secret"]) {
             Some("configMap") => fields
-                .value("configMap", parse::name)
+                .value("configMap", object)
                 .map(MountSource::ConfigMap),
-            Some(_) => fields.value("secret", parse::name).map(MountSource::Secret),
+            Some(_) => fields.value("secret", object).map(MountSource::Secret),
             None => None,
         };
         let (Some(path), Some(source)) = (path, source) else {

@@ -6,8 +6,11 @@ use super::super::{
     fields::{Context, Fields, Surroundings},
     tree::{Entry, Node, Value},
 };
-use super::brought::child;
-use crate::admission::profile::{Profile, Rewrite, RewriteCredential, SidecarConfig, TokenSource};
+use super::{audience, brought::child, files};
+use crate::admission::{
+    files::Files,
+    profile::{Profile, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
+};
 
 /// Reads the profile's credentials and routes, with one more route for every rewritten variable, as the sidecar would: so that what is wrong with
 /// them is reported here, in its place. Credentials that rewrites name may still come from an annotation.
@@ -141,7 +144,13 @@ pub(super) fn run(profile: &Fields<'_>, params: &Profile) {
             ),
         ]),
     };
-    drop(decode(&tree, &trial));
+    let read = decode(&tree, &trial);
+    files::check(&tree, &Files::of(params), context.problems, |path| {
+        profile.join(path)
+    });
+    if let Some(read) = read {
+        audience::check(profile, params, &read);
+    }
     context.problems.adopt(problems, |path| {
         profile.join(&in_profile(path, own_routes, &rewritten))
     });

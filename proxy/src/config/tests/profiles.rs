@@ -4,10 +4,11 @@ use super::super::profiles::{check, load, load_profiles};
 use super::*;
 use crate::admission::{
     check::Environment,
+    files::Files,
     profile::{Mount, MountSource, Profiles, RewriteCredential, SidecarConfig, TokenSource},
 };
 
-fn profiles(text: &str) -> Result<Profiles, String> {
+pub(super) fn profiles(text: &str) -> Result<Profiles, String> {
     let document = Document::Text {
         name: "p.yaml".into(),
         text: text.into(),
@@ -16,7 +17,7 @@ fn profiles(text: &str) -> Result<Profiles, String> {
 }
 
 /// A profile that is right but for the lines put into it (line 5 on, indented by four).
-fn with_profile(lines: &str) -> Result<Profiles, String> {
+pub(super) fn with_profile(lines: &str) -> Result<Profiles, String> {
     profiles(&format!(
         "profiles:\n  default:\n    image: i\n    token: {{aks: {{}}}}\n    {}\n",
         lines.replace('\n', "\n    ")
@@ -187,6 +188,26 @@ fn the_forward_proxy_is_read() {
         (
             "proxy.example:3128",
             "not a proxy's URL; write one such as http://proxy.example.com:3128",
+        ),
+        (
+            "http://@proxy.example:3128",
+            "has a user or a password, which would stand in every pod; use a proxy that asks for none",
+        ),
+        (
+            "http://proxy.example:3128/pac",
+            "has a path, query or fragment, which no proxy is asked with; write scheme, host and port alone",
+        ),
+        (
+            "http://proxy.example:3128?a",
+            "has a path, query or fragment, which no proxy is asked with; write scheme, host and port alone",
+        ),
+        (
+            "http://proxy.example:3128#a",
+            "has a path, query or fragment, which no proxy is asked with; write scheme, host and port alone",
+        ),
+        (
+            "http://proxy.example:0",
+            "names port 0, where nothing listens; write the proxy's",
         ),
         (
             "socks5://proxy.example",
@@ -370,6 +391,7 @@ fn check_with(text: &str, variables: &[(&str, &str)], projected: bool) -> Result
             .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
             .collect(),
         projected,
+        files: Files::of(&with_profile("native: true").unwrap().0["default"]),
     };
     check(text, &environment).map_err(|faults| {
         let told = faults.iter().map(|f| format!("{}: {}", f.path, f.message));
