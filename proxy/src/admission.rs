@@ -34,4 +34,5 @@ mod yaml;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use bounds::MAX_CONFIGURATION;
 pub use wish::ANNOTATIONS;

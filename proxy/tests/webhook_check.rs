@@ -160,3 +160,76 @@ fn a_certificate_is_looked_at_when_it_is_given() {
     assert_eq!(code, Some(64));
     assert!(err.contains("/etc/token-sidecar/tls/tls.key"), "{err}");
 }
+
+/// An option that would do nothing is refused, and one that is for serving is read as if it served.
+#[test]
+fn options_are_for_what_they_say() {
+    let (code, out, err) = checked(&["--profiles", &sample(), "--ca", "/nonexistent/ca.crt"]);
+    assert_eq!((code, out.as_str()), (Some(64), ""));
+    assert!(
+        err.contains("--check") && err.contains("--ca <FILE>"),
+        "{err}"
+    );
+    for (option, value, says) in [
+        (
+            "--listen",
+            "unix:/run/webhook.sock",
+            "a Unix socket, which nobody calls from outside of the pod; write IP:PORT such as [::]:8443",
+        ),
+        (
+            "--admin",
+            "unix:/run/admin.sock",
+            "a Unix socket, which nobody calls from outside of the pod; write IP:PORT such as [::]:9090",
+        ),
+        (
+            "--listen",
+            "localhost:8443",
+            "not a listener; write IP:PORT such as [::]:8443 (a name is not an IP)",
+        ),
+        (
+            "--admin",
+            "[::]:8443",
+            "the address of `--listen`, too; choose another port",
+        ),
+        (
+            "--namespace",
+            "Token_Sidecar",
+            "not a namespace's name (at most 63 of a-z, 0-9 and `-`, begun and ended by a letter or digit); write the injector's own",
+        ),
+        (
+            "--namespace",
+            "",
+            "not a namespace's name (at most 63 of a-z, 0-9 and `-`, begun and ended by a letter or digit); write the injector's own",
+        ),
+    ] {
+        let (code, out, err) = checked(&["--profiles", &sample(), option, value]);
+        assert_eq!((code, out.as_str()), (Some(64), ""), "{option} {value}");
+        assert_eq!(err, format!("{option}: {says}\n"));
+    }
+    let zero = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let (code, _, err) = checked(&[&["--profiles", &sample()], &zero[..]].concat());
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+}
+
+/// `--probe` serves nothing: what is said of serving is refused.
+#[test]
+fn a_probe_takes_no_option_of_serving() {
+    for (option, value) in [
+        ("--certificate", "tls.crt"),
+        ("--key", "tls.key"),
+        ("--listen", "[::]:8443"),
+        ("--admin", "[::]:9090"),
+        ("--namespace", "injector"),
+        ("--shutdown-delay", "1s"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_token-sidecar"))
+            .args(["webhook", "--probe", "https://x.y.svc/mutate", "--ca", "/x"])
+            .args(["--profiles", &sample(), option, value])
+            .env_clear()
+            .output()
+            .unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{option}: {err}");
+        assert!(err.contains("--probe") && err.contains(option), "{err}");
+    }
+}

@@ -30,6 +30,8 @@ pub struct Fault {
     pub path: String,
     /// What is wrong with it, and the mend.
     pub message: String,
+    /// Another key that the message names, as it does.
+    pub other: Option<String>,
 }
 
 /// Checks a sidecar's configuration (JSON) against what it may count on. What is wrong is for people.
@@ -71,16 +73,38 @@ impl<'p> Teller<'p> {
     pub(super) fn told(&self, fault: &Fault) -> String {
         #[cfg(test)]
         work::TOLD.set(work::TOLD.get() + 1);
-        let Fault { path, message } = fault;
-        if let Some(told) = self.of_variable(fault) {
+        let Fault {
+            path,
+            message,
+            other,
+        } = fault;
+        let message = match other {
+            Some(other) => &message.replacen(other, &self.called(other), 1),
+            None => message,
+        };
+        if let Some(told) = self.of_variable(path, message) {
             return told;
         }
-        let annotation = self.of_credentials(path).or_else(|| self.of_routes(path));
-        match (annotation, path.as_str()) {
+        match (self.of_annotation(path), path.as_str()) {
             (Some(annotation), _) => format!("{annotation}: {message}"),
             (None, "") => format!("the sidecar's configuration: {message}"),
             (None, path) => format!("the sidecar's configuration: {path}: {message}"),
         }
+    }
+
+    /// What a key is called by whoever wrote it.
+    fn called(&self, path: &str) -> String {
+        if let Some((_, route)) = self.rewritten(path) {
+            let entry = self.profile.rewrite.get(route.rewrite);
+            let variable = entry.map_or("", |e| &e.variable);
+            return format!("{variable} of container {}", shown(&route.container));
+        }
+        let annotation = self.of_annotation(path);
+        annotation.unwrap_or_else(|| format!("{path} of the profile"))
+    }
+
+    fn of_annotation(&self, path: &str) -> Option<String> {
+        self.of_credentials(path).or_else(|| self.of_routes(path))
     }
 
     /// A credential that an annotation brought goes before the profile's of its name.
@@ -100,14 +124,23 @@ impl<'p> Teller<'p> {
         own.then(|| annotation.place(rest))
     }
 
-    /// An upstream that a container's variable brought, by the container, the variable, and the profile's entry for it.
-    fn of_variable(&self, fault: &Fault) -> Option<String> {
-        let index = fault.path.strip_prefix("routes[")?;
-        let index = index.strip_suffix("].upstream")?.parse::<usize>().ok()?;
+    /// The rewritten variable whose route has this path, and what is left of the path.
+    fn rewritten<'s>(&self, path: &'s str) -> Option<(&'s str, &'p Route)> {
+        let (index, rest) = path.strip_prefix("routes[")?.split_once(']')?;
         let SidecarConfig::Inline { routes, .. } = &self.profile.config else {
             return None;
         };
+        let index = index.parse::<usize>().ok()?;
         let route = self.rewritten.get(index.checked_sub(routes.len())?)?;
+        Some((rest, route))
+    }
+
+    /// What a container's variable brought, by the container, the variable, and the profile's entry for it.
+    fn of_variable(&self, path: &str, message: &str) -> Option<String> {
+        let (rest, route) = self.rewritten(path)?;
+        if !matches!(rest, "" | ".upstream") {
+            return None;
+        }
         let entry = self.profile.rewrite.get(route.rewrite)?;
         let key = format!(
             "`rewrite[{}].allowInsecureHttp: true` in the profile",
@@ -117,9 +150,7 @@ impl<'p> Teller<'p> {
             "container {}: {}: {}",
             shown(&route.container),
             entry.variable,
-            fault
-                .message
-                .replace("`allowInsecureHttp: true` beside it", &key)
+            message.replace("`allowInsecureHttp: true` beside it", &key)
         ))
     }
 

@@ -7,7 +7,7 @@
 use super::{
     again::Earlier,
     aks,
-    bounds::too_large,
+    bounds::{self, too_large},
     check::{Check, Teller},
     container,
     hindrances::hindrances,
@@ -253,10 +253,18 @@ fn add(
             if problems.is_empty() {
                 problems.push(nothing_to_do(&patch.object, name, profile));
             }
-        } else if let Err(faults) = (request.check)(
-            &configuration.to_string(),
-            &container::environment(profile, &plan.routes),
-        ) {
+        } else {
+            let text = configuration.to_string();
+            let own = request.profiles.named(name).unwrap_or(profile);
+            let faults = match bounds::configuration(&text, name, own, profile) {
+                Some(problem) => {
+                    problems.push(problem);
+                    Vec::new()
+                }
+                None => (request.check)(&text, &container::environment(profile, &plan.routes))
+                    .err()
+                    .unwrap_or_default(),
+            };
             let teller = Teller::new(&patch.object, profile, &plan.routes);
             for fault in faults {
                 problems.push_with(|| teller.told(&fault));

@@ -330,9 +330,8 @@ fn with(
         notes.push(format!("{label}: left alone, a namespace of the system"));
         return;
     }
-    if let Some(note) = misplaced(object, &pods) {
-        notes.push(format!("{label}: {note}"));
-    }
+    let unheard = misplaced(object, &pods).into_iter();
+    notes.extend(unheard.map(|note| format!("{label}: {note}")));
     let request = Request {
         profiles,
         check,

@@ -1,6 +1,7 @@
 //! AdmissionReview `admission.k8s.io/v1`: what is asked, and the answer. Pure; serving it is `webhook`'s business.
 
 use super::{
+    bounds,
     check::Check,
     inject::{Outcome, Request, inject},
     manifest::is_system,
@@ -21,8 +22,6 @@ const MAX_REFUSAL: usize = 4096;
 const MAX_UID: usize = 128;
 /// A namespace has 63 characters at most; what is longer is recognized as none.
 const MAX_NAMESPACE: usize = 64;
-/// A patch for a pod that fits into the API server's storage (1.5 MiB), as JSON.
-const MAX_PATCH: usize = 1 << 20;
 
 /// An answer, and what to count it as.
 #[derive(Debug)]
@@ -166,15 +165,14 @@ fn look(
             let warnings = std::mem::take(&mut injection.warnings);
             let outcome = injection.outcome;
             let operations = injection.into_operations();
-            let patch = if operations.is_empty() {
-                String::new()
-            } else {
-                Value::Array(operations).to_string()
+            let operations = Value::Array(operations);
+            let list = operations.as_array().map_or(&[][..], Vec::as_slice);
+            let patch = match list {
+                [] => String::new(),
+                _ => operations.to_string(),
             };
-            if patch.len() > MAX_PATCH {
-                return Look::Refused(
-                    "the patch would be larger than 1 MiB; make the pod's variables and annotations smaller".into(),
-                );
+            if let Some(problem) = bounds::patch(patch.len(), list) {
+                return Look::Refused(problem);
             }
             Look::Injection(outcome, warnings, patch)
         }
@@ -212,10 +210,7 @@ fn cut(text: &str, max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::{
-        profile::{Profile, SidecarConfig},
-        tests::profile,
-    };
+    use crate::admission::{profile::Profile, tests::profile};
 
     fn asked(change: impl FnOnce(&mut Value)) -> Result<Answer, String> {
         asked_of(profile(), change)
@@ -352,18 +347,19 @@ mod tests {
     /// No API server would take the pod that it makes.
     #[test]
     fn a_patch_that_is_too_large_is_a_refusal() {
-        for (length, expected) in [(MAX_PATCH / 2, "injected"), (MAX_PATCH, "refused")] {
+        for (length, expected) in [
+            (bounds::MAX_PATCH / 2, "injected"),
+            (bounds::MAX_PATCH, "refused"),
+        ] {
             let mut large = profile();
-            large.config = SidecarConfig::Inline {
-                credentials: [("a".to_owned(), json!("x".repeat(length)))]
-                    .into_iter()
-                    .collect(),
-                routes: vec![],
-            };
+            large.proxy = vec![("NO_PROXY", "x".repeat(length))];
             let answer = asked_of(large, |_| {}).unwrap();
             let said = answer.review["response"]["status"]["message"].to_string();
             assert_eq!(answer.result, expected, "{said}");
-            assert_eq!(said.contains("larger than 1 MiB"), expected == "refused");
+            assert_eq!(
+                said.contains("KiB of it are the sidecar and its volumes"),
+                expected == "refused"
+            );
         }
     }
 

@@ -76,10 +76,15 @@ pub(super) struct Webhook {
     #[arg(long)]
     check: bool,
     /// Serve nothing: call the webhook that runs at this URL as an API server does, ask it for a pod of each of the profiles (a dry run), and say what is wrong and what mends it
-    #[arg(long, value_name = "URL", requires = "ca", conflicts_with = "check")]
+    #[arg(long, value_name = "URL", requires = "ca", conflicts_with_all = ["check", "certificate", "key", "listen", "admin", "namespace", "shutdown_delay"])]
     probe: Option<Url>,
     /// With --probe: the webhook's caBundle, PEM
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "probe",
+        conflicts_with = "check"
+    )]
     ca: Option<PathBuf>,
     /// Where the API server calls, by https: IP:PORT; `[::]` is every address, IPv4 too
     #[arg(long, value_name = "ADDR", default_value = "[::]:8443")]
@@ -210,6 +215,7 @@ impl Webhook {
         let options = profiles::WebhookOptions {
             listen: &self.listen,
             admin: &self.admin,
+            namespace: self.namespace.as_deref(),
             shutdown_delay: &self.shutdown_delay,
             log_level: &log_level,
             log_format: &log_format,

@@ -109,11 +109,11 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: HTTPS_PROXY,
-        help: "Proxy through which authorities are reached (`CONNECT`), `http://` or `https://`; upstreams never are. Also in lower case. `HTTP_PROXY` is never used.",
+        help: "Proxy through which authorities are reached (`CONNECT`), `http://` or `https://`; upstreams never are, nor authorities on loopback (`localhost` and names below it, `127.0.0.0/8`, `::1`) or by plain `http://`. Also in lower case, which wins. `HTTP_PROXY` is never used.",
     },
     Variable {
         name: NO_PROXY,
-        help: "Hosts, domain suffixes, CIDR blocks or `*` that are reached without the proxy. Also in lower case.",
+        help: "Hosts, domain suffixes, CIDR blocks or `*` that are reached without the proxy. Also in lower case, which wins.",
     },
 ];
 

@@ -27,6 +27,8 @@ pub struct ConfigError {
     place: Place,
     path: String,
     message: String,
+    /// Another key that the message names by its path.
+    other: Option<String>,
 }
 
 impl fmt::Display for ConfigError {
@@ -52,7 +54,11 @@ impl ConfigError {
             Place::Given(name) => (String::new(), format!("{name}: {}", self.message)),
             _ => (self.path.clone(), self.message.clone()),
         };
-        Fault { path, message }
+        Fault {
+            path,
+            message,
+            other: self.other.clone(),
+        }
     }
 }
 
@@ -125,12 +131,22 @@ impl Problems {
 
     /// A problem: the configuration is not usable.
     pub(super) fn error(&self, place: Place, path: impl Into<String>, message: impl Into<String>) {
+        self.push(self.build(place, path.into(), message.into()));
+    }
+
+    /// A problem with two keys: the message names the `other` by its path.
+    pub(super) fn clash(&self, place: Place, path: String, other: &str, message: String) {
+        let mut error = self.build(place, path, message);
+        error.other = Some(other.to_owned());
+        self.push(error);
+    }
+
+    fn push(&self, error: ConfigError) {
         let mut errors = self.errors.borrow_mut();
         if errors.len() == LISTED {
             self.unlisted.set(self.unlisted.get() + 1);
             return;
         }
-        let error = self.build(place, path.into(), message.into());
         // What comes from the environment is met once for every credential.
         if !errors.contains(&error) {
             errors.push(error);
@@ -160,8 +176,14 @@ impl Problems {
 
     /// Takes over the errors of a reading beside, and not its warnings. `path`: what a path there is called here.
     pub(super) fn adopt(&self, beside: Self, path: impl Fn(&str) -> String) {
-        for error in beside.errors.into_inner() {
-            self.error(error.place, path(&error.path), error.message);
+        for mut error in beside.errors.into_inner() {
+            error.path = path(&error.path);
+            if let Some(other) = error.other.take() {
+                let called = path(&other);
+                error.message = error.message.replacen(&other, &called, 1);
+                error.other = Some(called);
+            }
+            self.push(error);
         }
         self.unlisted
             .set(self.unlisted.get() + beside.unlisted.get());
@@ -173,6 +195,7 @@ impl Problems {
             place,
             path,
             message,
+            other: None,
         }
     }
 

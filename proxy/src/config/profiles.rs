@@ -21,7 +21,7 @@ use super::{
     tree::{Entry, Node, Value},
 };
 use crate::admission::{
-    ANNOTATIONS,
+    ANNOTATIONS, MAX_CONFIGURATION,
     check::{Environment, Fault},
     profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
     resources::{fit, quantity},
@@ -307,12 +307,25 @@ fn config(profile: &Fields<'_>) -> Option<SidecarConfig> {
     if profile.node("configMap").is_none() {
         let credentials = profile.named("credentials")?;
         let routes = profile.items("routes")?;
+        let credentials: Map<String, serde_json::Value> = credentials
+            .iter()
+            .map(|e| (e.key.clone(), json(&e.node)))
+            .collect();
+        let routes: Vec<serde_json::Value> = routes.iter().map(json).collect();
+        let parts = serde_json::json!([&credentials, &routes]);
+        let length = parts.to_string().len();
+        if length > MAX_CONFIGURATION {
+            let message = format!(
+                "`credentials` and `routes` are {} KiB, and a sidecar can be given 128 KiB of them at most; put them into a ConfigMap, and name it in `configMap`",
+                length.div_ceil(1024)
+            );
+            let problems = profile.context.problems;
+            problems.error(profile.at, profile.join("").trim_end_matches('.'), message);
+            return None;
+        }
         return Some(SidecarConfig::Inline {
-            credentials: credentials
-                .iter()
-                .map(|e| (e.key.clone(), json(&e.node)))
-                .collect(),
-            routes: routes.iter().map(json).collect(),
+            credentials,
+            routes,
         });
     }
     let mut alone = true;

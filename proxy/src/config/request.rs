@@ -327,7 +327,7 @@ impl<'c> Seen<'c> {
             let message = format!(
                 "matches the same requests as {first}: same listener, host, path prefix and methods; change one of them"
             );
-            route.context.problems.error(route.at, path, message);
+            route.context.problems.clash(route.at, path, first, message);
             return;
         }
         earlier.push((path, methods.map(<[Method]>::to_vec)));

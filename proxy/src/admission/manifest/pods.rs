@@ -39,29 +39,93 @@ pub(super) fn ends(object: &Value) -> bool {
     kind.ends_with("Job") || kind.ends_with("JobSet")
 }
 
-/// What an object says on itself for its pods (`pods`: where they are), which hear what their template says alone.
-pub(super) fn misplaced(object: &Value, pods: &[String]) -> Option<String> {
-    let template = pods.first().filter(|path| !path.is_empty())?;
-    let metadata = object.get("metadata")?;
-    let maps = ["labels", "annotations"].map(|map| metadata.get(map).and_then(Value::as_object));
-    let keys = maps.into_iter().flatten().flat_map(|map| map.keys());
-    let mut keys: Vec<String> = keys
-        .filter(|key| key.starts_with(PREFIX))
-        .map(|key| shown(key))
-        .collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let (stands, it) = match keys.len() {
-        0 => return None,
-        1 => ("stands", "it"),
-        _ => ("stand", "them"),
-    };
-    Some(format!(
-        "{} {stands} on the {} itself, which counts for nothing; put {it} under {}.metadata",
-        keys.join(", "),
-        shown(text_of(object, "kind")),
-        template.trim_start_matches('/').replace('/', "."),
-    ))
+/// What an object says for its pods (`pods`: where they are) in places where nobody hears it: a pod hears the labels and annotations of its own metadata alone,
+/// and not those of a workload, or of a CronJob's `jobTemplate`. One line for each place.
+pub(super) fn misplaced(object: &Value, pods: &[String]) -> Vec<String> {
+    let mut places = Vec::new();
+    if !pods.is_empty() {
+        unheard(object, String::new(), pods, &mut places);
+    }
+    places
+        .iter()
+        .filter_map(|(place, keys)| {
+            let below = |path: &str, above: &str| {
+                (path.strip_prefix(above))
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            // Its own, else the first that is below what it is said of.
+            let of = place.strip_suffix("/metadata").unwrap_or(place);
+            let pod = (pods.iter().find(|pod| below(place, pod)))
+                .or_else(|| pods.iter().find(|pod| below(pod, of)))
+                .or(pods.first())?;
+            let mut keys = keys.clone();
+            keys.sort();
+            let (stands, it) = match keys.len() {
+                1 => ("stands", "it"),
+                _ => ("stand", "them"),
+            };
+            let where_ = match dotted(place) {
+                own if own == "metadata" => {
+                    format!("on the {} itself", shown(text_of(object, "kind")))
+                }
+                place if place.is_empty() => "at the top".into(),
+                place => format!("under {place}"),
+            };
+            let right = format!("{pod}/metadata");
+            // Labels and annotations are maps in it.
+            let map = if *place == right { ".annotations" } else { "" };
+            Some(format!(
+                "{} {stands} {where_}, which counts for nothing; put {it} under {}{map}",
+                keys.join(", "),
+                dotted(&right),
+            ))
+        })
+        .collect()
+}
+
+/// Collects our keys that stand elsewhere than in a pod's labels and annotations: by the metadata (or other map) that they are in, in order. Selectors have them
+/// rightly.
+fn unheard(value: &Value, path: String, pods: &[String], places: &mut Vec<(String, Vec<String>)>) {
+    match value {
+        Value::Object(map) => {
+            let (holder, last) = path.rsplit_once('/').unwrap_or(("", ""));
+            let labels = matches!(last, "labels" | "annotations");
+            let of_pod = holder
+                .strip_suffix("/metadata")
+                .is_some_and(|pod| pods.iter().any(|p| p == pod));
+            if matches!(last, "matchLabels" | "selector") || (labels && of_pod) {
+                return;
+            }
+            let place = if labels { holder } else { path.as_str() };
+            for key in map.keys().filter(|key| key.starts_with(PREFIX)) {
+                let key = shown(key);
+                match places.iter_mut().find(|(p, _)| p == place) {
+                    Some((_, keys)) if keys.contains(&key) => {}
+                    Some((_, keys)) => keys.push(key),
+                    None => places.push((place.to_owned(), vec![key])),
+                }
+            }
+            for (key, value) in map {
+                unheard(value, format!("{path}/{}", escaped(key)), pods, places);
+            }
+        }
+        Value::Array(items) => {
+            for (i, value) in items.iter().enumerate() {
+                unheard(value, format!("{path}/{i}"), pods, places);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A pointer as people write it.
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
+}
+
+/// A key in a pointer (RFC 6901 section 3).
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }
 
 fn search(key: &str, value: &Value, path: &str, found: &mut Vec<String>) {
@@ -73,8 +137,7 @@ fn search(key: &str, value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                let part = key.replace('~', "~0").replace('/', "~1");
-                search(key, value, &format!("{path}/{part}"), found);
+                search(key, value, &format!("{path}/{}", escaped(key)), found);
             }
         }
         Value::Array(items) => {
@@ -131,14 +194,64 @@ mod tests {
                 "token-sidecar.io/inject, token-sidecar.io/injected stand on the Deployment itself, which counts for nothing; put them under spec.template.metadata",
             ),
         ] {
-            assert_eq!(misplaced(&object, &template).as_deref(), Some(expected));
+            assert_eq!(misplaced(&object, &template), [expected]);
         }
         let plain = object(json!({"other": "x"}), json!({}));
-        assert_eq!(misplaced(&plain, &template), None);
+        assert_eq!(misplaced(&plain, &template), [""; 0]);
         // A pod's metadata is its own; where there is no pod, nobody is asked.
         let own = object(inject, Value::Null);
-        assert_eq!(misplaced(&own, &[String::new()]), None);
-        assert_eq!(misplaced(&own, &[]), None);
+        assert_eq!(misplaced(&own, &[String::new()]), [""; 0]);
+        assert_eq!(misplaced(&own, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn so_is_what_is_said_on_the_way_to_the_pod() {
+        let ours = json!({"token-sidecar.io/inject": "true"});
+        let pod = json!({"metadata": {"labels": ours}, "spec": {"containers": []}});
+        for (object, expected) in [
+            (
+                json!({"kind": "CronJob", "spec": {"jobTemplate": {"metadata": {"annotations": ours, "labels": ours}, "spec": {"template": pod}}}}),
+                vec![
+                    "token-sidecar.io/inject stands under spec.jobTemplate.metadata, which counts for nothing; put it under spec.jobTemplate.spec.template.metadata",
+                ],
+            ),
+            (
+                json!({"kind": "Deployment", "spec": {"template": {"metadata": {"token-sidecar.io/profile": "x"}, "spec": {"containers": []}}}}),
+                vec![
+                    "token-sidecar.io/profile stands under spec.template.metadata, which counts for nothing; put it under spec.template.metadata.annotations",
+                ],
+            ),
+            (
+                json!({"kind": "Deployment", "spec": {"annotations": ours, "template": {"annotations": ours, "spec": {"containers": [], "token-sidecar.io/port": "1"}}}}),
+                vec![
+                    "token-sidecar.io/inject stands under spec, which counts for nothing; put it under spec.template.metadata",
+                    "token-sidecar.io/inject stands under spec.template, which counts for nothing; put it under spec.template.metadata",
+                    "token-sidecar.io/port stands under spec.template.spec, which counts for nothing; put it under spec.template.metadata",
+                ],
+            ),
+            (
+                json!({"kind": "Pod", "annotations": ours, "metadata": {"token-sidecar.io/port": "1"}, "spec": {"containers": []}}),
+                vec![
+                    "token-sidecar.io/inject stands at the top, which counts for nothing; put it under metadata",
+                    "token-sidecar.io/port stands on the Pod itself, which counts for nothing; put it under metadata.annotations",
+                ],
+            ),
+            // Each at the pod that it is near.
+            (
+                json!({"kind": "RayCluster", "spec": {"head": {"metadata": {"labels": ours}, "template": pod}, "workers": [{"metadata": {"labels": ours}, "template": pod}]}}),
+                vec![
+                    "token-sidecar.io/inject stands under spec.head.metadata, which counts for nothing; put it under spec.head.template.metadata",
+                    "token-sidecar.io/inject stands under spec.workers.0.metadata, which counts for nothing; put it under spec.workers.0.template.metadata",
+                ],
+            ),
+            // Whoever selects pods by them is right.
+            (
+                json!({"kind": "Deployment", "spec": {"selector": {"matchLabels": ours}, "template": pod}}),
+                vec![],
+            ),
+        ] {
+            assert_eq!(misplaced(&object, &pods(&object)), expected, "{object}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ fn told(path: &str, credentials: &str, routes: &str) -> String {
         Err(vec![Fault {
             path: path.clone(),
             message: "is wrong".into(),
+            other: None,
         }])
     };
     let mut problems = with_check(&pod, profile(), &check)

@@ -249,3 +249,49 @@ fn a_variables_fault_is_told_as_the_variables() {
         );
     }
 }
+
+/// The other of two routes that meet is called as whoever wrote it knows it, not by its number in what was put together.
+#[test]
+fn a_route_that_meets_another_names_it_as_its_author_does() {
+    let met = |route: &str| {
+        let told = said(&[("routes", route)]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        told[0].clone()
+    };
+    let same = "same listener, host, path prefix and methods; change one of them";
+    assert_eq!(
+        met(
+            "[{name: mine, match: {host: own.example}, upstream: https://u.example, credential: own}]"
+        ),
+        format!(
+            "annotation token-sidecar.io/routes: line 1, column 2: [0]: matches the same requests as routes[0] of the profile: {same}"
+        )
+    );
+    let mine =
+        "name: mine, match: {host: mine.example}, upstream: https://u.example, credential: own";
+    assert_eq!(
+        met(&format!(
+            "[{{{mine}}},\n {{{}}}]",
+            mine.replace("name: mine", "name: too")
+        )),
+        format!(
+            "annotation token-sidecar.io/routes: line 2, column 2: [1]: matches the same requests as annotation token-sidecar.io/routes: line 1, column 2: [0]: {same}"
+        )
+    );
+}
+
+/// A pod that Linux would not start a sidecar for.
+#[test]
+fn annotations_that_make_too_large_a_configuration() {
+    let scope = "x".repeat(140_000);
+    assert_eq!(
+        said(&[(
+            "credentials",
+            &format!("mine: {{entraClientAssertion: {{scope: {scope}/.default}}}}")
+        )]),
+        [
+            "the sidecar's configuration would be 138 KiB, and a variable of more than 128 KiB starts no program; 137 KiB of it are the annotations \
+             credentials and routes: leave out of them what the pod does not use, or use a profile with `configMap`"
+        ]
+    );
+}

@@ -217,3 +217,20 @@ fn annotations_without_a_value_mean_nothing() {
         Some(vec![])
     );
 }
+
+/// It goes into one variable of the sidecar's, and Linux has a bound for those.
+#[test]
+fn a_configuration_that_no_variable_can_hold() {
+    let with = |length: usize| {
+        let scope = "x".repeat(length);
+        with_profile(&format!(
+            "credentials: {{a: {{entraClientAssertion: {{scope: {scope}/.default}}}}}}"
+        ))
+    };
+    with(130_000).unwrap();
+    assert_eq!(
+        with(131_072).unwrap_err(),
+        "p.yaml:3:5: profiles.default: `credentials` and `routes` are 129 KiB, and a sidecar can be given 128 KiB of them at most; put them into a ConfigMap, and \
+         name it in `configMap`"
+    );
+}

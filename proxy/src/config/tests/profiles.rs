@@ -312,6 +312,11 @@ p.yaml:8:57: profiles.default.routes[0].credential: no credential is named `b`; 
 p.yaml:11:31: profiles.default.rewrite[0].upstream: plain http off loopback; the access token would travel in the clear: use https://, or set `allowInsecureHttp: true` beside it
 p.yaml:12:27: profiles.default.rewrite[1].port: takes the admin listener's place ([::]:7000); choose another port"
     );
+    // Another key that a message names is the profile's, too.
+    assert_eq!(
+        with_profile("credentials: {a: {entraClientAssertion: {scope: x/.default}}}\nroutes:\n- {name: r, upstream: https://u.example, credential: a}\n- {name: s, upstream: https://u.example, credential: a}").unwrap_err(),
+        "p.yaml:8:7: profiles.default.routes[1]: matches the same requests as profiles.default.routes[0]: same listener, host, path prefix and methods; change one of them"
+    );
     // What annotations may still bring is no error.
     with_profile("rewrite: [{variable: A, credential: mine}]").unwrap();
     with_profile("credentials: {a: {entraClientAssertion: {scope: x/.default}}}").unwrap();
