@@ -45,6 +45,11 @@ pub(super) fn read(value: &Value) -> Result<Map<String, Value>, String> {
                 Value::Number(number) => number.to_string(),
                 _ => String::new(),
             };
+            let quantity = match name.as_str() {
+                "cpu" => cpu,
+                "memory" => memory,
+                _ => quantity,
+            };
             read.insert(
                 name.clone(),
                 quantity(&text)
@@ -57,11 +62,40 @@ pub(super) fn read(value: &Value) -> Result<Map<String, Value>, String> {
     Ok(out)
 }
 
-/// A positive quantity as Kubernetes writes it.
+/// CPUs, as Kubernetes writes them.
 ///
 /// # Errors
 /// What is wrong and what to write.
-pub fn quantity(text: &str) -> Result<String, String> {
+pub fn cpu(text: &str) -> Result<String, String> {
+    let text = quantity(text)?;
+    // `100Mi` would be a hundred million of them.
+    if text.ends_with(|c: char| c.is_ascii_alphabetic() && c != 'm') {
+        return Err("not an amount of CPUs; write one such as 20m or 1".into());
+    }
+    Ok(text)
+}
+
+/// Memory, as Kubernetes writes it.
+///
+/// # Errors
+/// What is wrong and what to write; so is what nothing can run with, since a unit that was left out or mistaken is meant then.
+pub fn memory(text: &str) -> Result<String, String> {
+    let text = quantity(text)?;
+    if amount(&text).is_none_or(|bytes| bytes >= 1024_f64.powi(2)) {
+        return Ok(text);
+    }
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    Err(match text.strip_prefix(number) {
+        Some("") => format!("{text} bytes, with which nothing runs; write {number}Mi"),
+        Some("m") => {
+            format!("{text} is thousandths of a byte, with which nothing runs; write {number}Mi")
+        }
+        _ => "less than 1Mi, with which nothing runs; write one such as 64Mi".into(),
+    })
+}
+
+/// A positive quantity.
+fn quantity(text: &str) -> Result<String, String> {
     const UNITS: [&str; 12] = [
         "", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti", "P", "Pi",
     ];
@@ -180,6 +214,22 @@ mod tests {
             (
                 json!({"limits": {"memory": "64MB"}}),
                 "limits.memory: not an amount; write one such as 20m or 1 (cpu), 64Mi or 1Gi (memory)",
+            ),
+            (
+                json!({"limits": {"memory": 64}}),
+                "limits.memory: 64 bytes, with which nothing runs; write 64Mi",
+            ),
+            (
+                json!({"requests": {"memory": "128m"}}),
+                "requests.memory: 128m is thousandths of a byte, with which nothing runs; write 128Mi",
+            ),
+            (
+                json!({"limits": {"memory": "64k"}}),
+                "limits.memory: less than 1Mi, with which nothing runs; write one such as 64Mi",
+            ),
+            (
+                json!({"limits": {"cpu": "100Mi"}}),
+                "limits.cpu: not an amount of CPUs; write one such as 20m or 1",
             ),
             (
                 json!({"limits": {"cpu": "0"}}),

@@ -2,14 +2,15 @@
 
 use super::{
     inject::Request,
-    patch::{items, text},
+    patch::{entries, items, text},
     paths::below,
     pod::{self, SIDECAR},
     problems::Problems,
     profile::Profile,
-    wish::shown,
+    wish::{PREFIX, shown},
 };
 use serde_json::Value;
+use sidecar_runtime::suggest;
 use std::collections::HashMap;
 
 /// Capabilities with which a container gets out of itself.
@@ -31,8 +32,30 @@ const OF_NODE: [&str; 6] = [
     "/run/docker.sock",
 ];
 
+/// Labels and annotations whose prefix looks like ours.
+fn near_misses(pod: &Value) -> impl Iterator<Item = &str> {
+    let metadata = pod.get("metadata").unwrap_or(&Value::Null);
+    let maps = ["labels", "annotations"].map(|map| entries(metadata, map));
+    let own = PREFIX.trim_end_matches('/');
+    let keys = maps.into_iter().flatten().flat_map(|map| map.keys());
+    keys.map(String::as_str).filter(move |key| {
+        key.split_once('/').is_some_and(|(prefix, _)| {
+            prefix != own
+                && prefix.to_ascii_lowercase().contains("sidecar")
+                && suggest::nearest(prefix, [own].into_iter()).is_some()
+        })
+    })
+}
+
 /// Says them, one line each.
 pub(super) fn warn(pod: &Value, profile: &Profile, request: &Request<'_>, warnings: &mut Problems) {
+    for key in near_misses(pod) {
+        warnings.push(format!(
+            "{} is none of ours and counts for nothing; did you mean {PREFIX}{}?",
+            shown(key),
+            shown(key.split_once('/').unwrap_or_default().1)
+        ));
+    }
     let ends = pod
         .pointer("/spec/restartPolicy")
         .and_then(Value::as_str)
@@ -82,5 +105,29 @@ pub(super) fn warn(pod: &Value, profile: &Profile, request: &Request<'_>, warnin
                 ways.join(" and ")
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_prefix_that_looks_like_ours_is_told() {
+        let pod = json!({"metadata": {
+            "labels": {"token-sidecar.io/inject": "true", "sidecar.istio.io/inject": "false", "token-sidecar/inject": "x"},
+            "annotations": {"tokensidecar.io/profile": "x", "token-sidecar.oi/port": "1", "app.kubernetes.io/name": "token-sidecar", "sidecar": "x"},
+        }});
+        let found: Vec<&str> = near_misses(&pod).collect();
+        assert_eq!(
+            found,
+            [
+                "token-sidecar/inject",
+                "token-sidecar.oi/port",
+                "tokensidecar.io/profile"
+            ]
+        );
+        assert_eq!(near_misses(&json!({"metadata": null})).next(), None);
     }
 }

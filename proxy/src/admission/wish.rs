@@ -165,7 +165,9 @@ fn parsed(text: &str) -> Result<Value, String> {
 }
 
 fn word(text: &str) -> Result<String, String> {
-    if !text.is_empty() && text.len() <= 512 && text.chars().all(|c| c.is_ascii_graphic()) {
+    if text.is_empty() {
+        Err("empty; write one, or remove the annotation".into())
+    } else if !text.is_empty() && text.len() <= 512 && text.chars().all(|c| c.is_ascii_graphic()) {
         Ok(text.to_owned())
     } else {
         Err("not a single word of visible ASCII; remove spaces".into())

@@ -24,7 +24,7 @@ use crate::admission::{
     ANNOTATIONS, MAX_CONFIGURATION,
     check::{Environment, Fault},
     profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
-    resources::{fit, quantity},
+    resources::{cpu, fit, memory},
 };
 use serde_json::Map;
 use std::time::Duration;
@@ -130,6 +130,16 @@ pub fn annotations_markdown() -> String {
 }
 
 fn profiles(tree: &Node, context: &Context<'_>) -> Option<Profiles> {
+    if let Some(kind) = brought::child(tree, "kind")
+        && brought::child(tree, "apiVersion").is_some()
+    {
+        context.problems.error(
+            kind.at,
+            "",
+            "a manifest, not a profiles file; give what a ConfigMap has under its key, such as `profiles.yaml`: `profiles:` and what follows",
+        );
+        return None;
+    }
     let top = Fields::open(context, tree, String::new(), ROOT)?;
     let entries = top.named("profiles")?;
     if entries.is_empty() {
@@ -247,8 +257,8 @@ fn resources(profile: &Fields<'_>) -> Option<Map<String, serde_json::Value>> {
     ] {
         let amounts = fields.map(kind, pattern)?;
         let mut read = Map::new();
-        for name in ["cpu", "memory"] {
-            if let Some(amount) = amounts.value(name, quantity) {
+        for (name, read_as) in [("cpu", cpu as fn(&str) -> _), ("memory", memory)] {
+            if let Some(amount) = amounts.value(name, read_as) {
                 read.insert(name.to_owned(), amount.into());
             }
         }

@@ -159,7 +159,9 @@ pub(super) fn label(object: &Value, place: &str) -> String {
         .unwrap_or("(no name)");
     format!(
         "{place}: {}/{name}",
-        text_of(object, "kind").to_ascii_lowercase()
+        Some(text_of(object, "kind").to_ascii_lowercase())
+            .filter(|kind| !kind.is_empty())
+            .unwrap_or_else(|| "(no kind)".into())
     )
 }
 

@@ -67,11 +67,7 @@ fn cases() -> Vec<(&'static str, String, &'static str)> {
             "two words",
             ": not a single word of visible ASCII; remove spaces",
         ),
-        of(
-            "image",
-            "",
-            ": not a single word of visible ASCII; remove spaces",
-        ),
+        of("image", "", ": empty; write one, or remove the annotation"),
         of(
             "log-level",
             "loud",
@@ -96,6 +92,11 @@ fn cases() -> Vec<(&'static str, String, &'static str)> {
             "resources",
             "a: [",
             ": line 1, column 4: not YAML: unclosed bracket '['; correct it there, or write JSON",
+        ),
+        of(
+            "resources",
+            "limits: {memory: 64}",
+            ": limits.memory: 64 bytes, with which nothing runs; write 64Mi",
         ),
         of(
             "resources",

@@ -234,3 +234,31 @@ fn a_configuration_that_no_variable_can_hold() {
          name it in `configMap`"
     );
 }
+
+#[test]
+fn amounts_whose_unit_is_another_resources() {
+    for (resources, expected) in [
+        (
+            "{limits: {memory: 128}}",
+            "p.yaml:5:34: profiles.default.resources.limits.memory: 128 bytes, with which nothing runs; write 128Mi",
+        ),
+        (
+            "{requests: {cpu: 100Mi}}",
+            "p.yaml:5:33: profiles.default.resources.requests.cpu: not an amount of CPUs; write one such as 20m or 1",
+        ),
+    ] {
+        assert_eq!(
+            with_profile(&format!("resources: {resources}")).unwrap_err(),
+            expected
+        );
+    }
+    with_profile("resources: {limits: {memory: 134217728, cpu: 0.5}}").unwrap();
+}
+
+#[test]
+fn a_manifest_is_no_profiles_file() {
+    assert_eq!(
+        profiles("apiVersion: v1\nkind: ConfigMap\ndata: {profiles.yaml: ''}\n").unwrap_err(),
+        "p.yaml:2:7: a manifest, not a profiles file; give what a ConfigMap has under its key, such as `profiles.yaml`: `profiles:` and what follows"
+    );
+}
