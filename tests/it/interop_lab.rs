@@ -1,6 +1,6 @@
 //! What the tests against parts of others share: where `tests/interop/setup` has put them, and how they are run.
 
-use harness::{process::Process, wait::within};
+use harness::{process::Process, record::Record, wait::within};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -12,7 +12,6 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
-use tokio::process::Command;
 
 /// The bound of what waits for a program of others to start or to end: where everybody is busy, an interpreter takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -150,20 +149,30 @@ pub(crate) async fn listening(address: SocketAddr, process: &Process) {
     .unwrap_or_else(|e| panic!("{e}; it said:\n{}", process.output()));
 }
 
-/// Runs a program to its end, with `PATH` and this environment.
+/// Runs a program to its end, with `PATH` and this environment. One that does not end is told with what it printed until then.
 pub(crate) async fn run(program: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .envs(env.iter().copied())
-        .kill_on_drop(true);
-    within(PATIENCE, "the program ends", command.output())
-        .await
-        .unwrap()
-        .unwrap()
+    let always = [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+    ];
+    let env: BTreeMap<String, OsString> = always
+        .iter()
+        .chain(env)
+        .map(|(name, value)| ((*name).to_owned(), value.into()))
+        .collect();
+    let args: Vec<OsString> = args.iter().map(Into::into).collect();
+    let mut process = Process::spawn(program, &args, &env).unwrap();
+    let status = process.wait().await;
+    let status = status.unwrap_or_else(|e| panic!("{e}; it said:\n{}", process.output()));
+    let bytes = |lines: &Record<String>| {
+        let lines = lines.all().into_iter().map(|line| line + "\n");
+        lines.collect::<String>().into_bytes()
+    };
+    Output {
+        status,
+        stdout: bytes(process.stdout()),
+        stderr: bytes(process.stderr()),
+    }
 }
 
 /// What a program ended with, and all that it printed.
