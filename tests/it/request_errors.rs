@@ -23,6 +23,7 @@ use http_body_util::BodyExt;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+mod early;
 mod refused;
 mod unread;
 

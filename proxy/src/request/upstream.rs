@@ -4,6 +4,7 @@
 pub mod dedicated;
 pub mod h1;
 pub mod h2;
+mod last_words;
 mod place;
 
 use super::params::{HttpVersions, UpstreamParams};
@@ -318,17 +319,17 @@ impl Upstream {
             HttpVersions::Http1 => false,
             HttpVersions::Http2 => true,
         };
-        let io = TokioIo::new(stream);
         let checkout = if h2 {
-            let connection = H2Connection::handshake(io, open, Rc::downgrade(self))
-                .await
-                .map_err(CheckoutError::Handshake)?;
+            let connection =
+                H2Connection::handshake(TokioIo::new(stream), open, Rc::downgrade(self))
+                    .await
+                    .map_err(CheckoutError::Handshake)?;
             if !self.retired.get() {
                 self.multiplexed.borrow_mut().push(Rc::clone(&connection));
             }
             Checkout::H2(connection.lease(Rc::clone(self)))
         } else {
-            let connection = H1Connection::handshake(io, open)
+            let connection = H1Connection::handshake(stream, open)
                 .await
                 .map_err(CheckoutError::Handshake)?;
             Checkout::H1(H1Lease::new(Box::new(connection), Rc::clone(self), false))

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 connection to an upstream, driven by whoever uses it: no task of its own, no wake-up between tasks. While it is idle in the pool
 //! nobody polls it; that the upstream closed it is seen when it is asked for, or by the sweep.
 
-use super::{Open, Upstream};
+use super::{Open, Upstream, last_words::LastWords};
 use crate::{net::dial::Stream, request::body::RequestBody};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -25,7 +25,8 @@ impl H1Connection {
     ///
     /// # Errors
     /// hyper's.
-    pub async fn handshake(io: TokioIo<Stream>, open: Open) -> Result<Self, hyper::Error> {
+    pub async fn handshake(stream: Stream, open: Open) -> Result<Self, hyper::Error> {
+        let io = TokioIo::new(LastWords::new(stream));
         let (sender, driver) = http1::Builder::new().handshake(io).await?;
         Ok(Self {
             sender,
@@ -54,7 +55,7 @@ impl H1Connection {
 }
 
 /// hyper's connection, until it is over.
-struct Driver(Option<Connection<TokioIo<Stream>, RequestBody>>);
+struct Driver(Option<Connection<TokioIo<LastWords<Stream>>, RequestBody>>);
 
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
