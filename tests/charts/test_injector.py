@@ -156,6 +156,12 @@ class Values(unittest.TestCase):
         ("certificate.certManager.issuerRef", {"nam": "ca", "kind": "ClusterIssuer"}, "name, kind, group"),
         ("logLevel", "loud", "token_sidecar=debug,info"),
         ("logLevel", "", "token_sidecar=debug,info"),
+        ("webhook.excludedNamespaces", ["Kube_System"], "the name of one namespace"),
+        ("webhook.excludedNamespaces", ["kube-*"], "there are no patterns"),
+        ("nameOverride", "Foo_Bar", "nameOverride"),
+        ("fullnameOverride", "1foo", "fullnameOverride"),
+        ("resources.limits.memory", 256, "a number alone is bytes"),
+        ("resources.requests.memory", "64m", "memory with its unit"),
     ]
 
     def nested(self, path: str, value) -> dict:

@@ -37,9 +37,12 @@ KINDS = {
     "list": {"type": "array"},
     "map": {"type": "object"},
 }
+MEMORY = {"$ref": "#/definitions/memory"}
 OBJECT = {"$ref": "#/definitions/object"}
 # Narrower than their kind, or with a mend of their own.
 OWN = {
+    "resources.requests.memory": MEMORY,
+    "resources.limits.memory": MEMORY,
     "mounts[].configMap": OBJECT,
     "mounts[].secret": OBJECT,
     "configMap.name": OBJECT,
@@ -187,6 +190,8 @@ class Schema(unittest.TestCase):
             ({"rewrite": [{"variable": "A", "url": "https://a"}]}, "called upstream"),
             ({"configMap": {"key": "x"}}, "name"),
             ({"logLevel": ""}, "logLevel"),
+            ({"resources": {"limits": {"memory": 128}}}, "64Mi or 1Gi"),
+            ({"resources": {"requests": {"memory": "128m"}}}, "64Mi or 1Gi"),
             # YAML's booleans, and names that Kubernetes does not take.
             ({"mounts": [{"path": "/a", "configMap": True}]}, "the name of a ConfigMap or Secret"),
             ({"mounts": [{"path": "/a", "secret": "Orders_CA"}]}, "the name of a ConfigMap or Secret"),

@@ -5,6 +5,7 @@ use super::super::{
     wish::{PREFIX, shown},
 };
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every object of a document: the items of a list, or the one it is.
 pub(super) fn each(document: &mut Value, mut change: impl FnMut(&mut Value)) {
@@ -42,7 +43,7 @@ pub(super) fn ends(object: &Value) -> bool {
 /// What an object says for its pods (`pods`: where they are) in places where nobody hears it: a pod hears the labels and annotations of its own metadata alone,
 /// and not those of a workload, or of a CronJob's `jobTemplate`. One line for each place.
 pub(super) fn misplaced(object: &Value, pods: &[String]) -> Vec<String> {
-    let mut places = Vec::new();
+    let mut places = Places::new();
     if !pods.is_empty() {
         unheard(object, String::new(), pods, &mut places);
     }
@@ -58,8 +59,7 @@ pub(super) fn misplaced(object: &Value, pods: &[String]) -> Vec<String> {
             let pod = (pods.iter().find(|pod| below(place, pod)))
                 .or_else(|| pods.iter().find(|pod| below(pod, of)))
                 .or(pods.first())?;
-            let mut keys = keys.clone();
-            keys.sort();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let (stands, it) = match keys.len() {
                 1 => ("stands", "it"),
                 _ => ("stand", "them"),
@@ -83,9 +83,11 @@ pub(super) fn misplaced(object: &Value, pods: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Collects our keys that stand elsewhere than in a pod's labels and annotations: by the metadata (or other map) that they are in, in order. Selectors have them
-/// rightly.
-fn unheard(value: &Value, path: String, pods: &[String], places: &mut Vec<(String, Vec<String>)>) {
+/// Keys by the metadata (or other map) that they are in.
+type Places = BTreeMap<String, BTreeSet<String>>;
+
+/// Collects our keys that stand elsewhere than in a pod's labels and annotations. Selectors have them rightly.
+fn unheard(value: &Value, path: String, pods: &[String], places: &mut Places) {
     match value {
         Value::Object(map) => {
             let (holder, last) = path.rsplit_once('/').unwrap_or(("", ""));
@@ -98,12 +100,8 @@ fn unheard(value: &Value, path: String, pods: &[String], places: &mut Vec<(Strin
             }
             let place = if labels { holder } else { path.as_str() };
             for key in map.keys().filter(|key| key.starts_with(PREFIX)) {
-                let key = shown(key);
-                match places.iter_mut().find(|(p, _)| p == place) {
-                    Some((_, keys)) if keys.contains(&key) => {}
-                    Some((_, keys)) => keys.push(key),
-                    None => places.push((place.to_owned(), vec![key])),
-                }
+                let keys = places.entry(place.to_owned()).or_default();
+                keys.insert(shown(key));
             }
             for (key, value) in map {
                 unheard(value, format!("{path}/{}", escaped(key)), pods, places);
