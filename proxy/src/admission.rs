@@ -10,6 +10,7 @@ pub mod check;
 mod container;
 pub mod files;
 mod hindrances;
+mod image;
 pub mod inject;
 pub mod manifest;
 mod mesh;
@@ -35,4 +36,5 @@ mod yaml;
 pub(crate) mod tests;
 
 pub use bounds::MAX_CONFIGURATION;
+pub use image::image;
 pub use wish::ANNOTATIONS;

@@ -1,7 +1,7 @@
 //! What a pod asks for: the label and annotations `token-sidecar.io/…`. Every one that is not known, or whose value is not right, is a problem:
 //! a slip must not mean "as if it were not there".
 
-use super::{patch::entries, problems::Problems, resources, status::MAX_TEXT, yaml};
+use super::{image::image, patch::entries, problems::Problems, resources, status::MAX_TEXT, yaml};
 use serde_json::{Map, Value};
 use sidecar_runtime::suggest;
 
@@ -118,7 +118,7 @@ impl Wish {
         }
         match name {
             "profile" => self.profile = Some(word(text)?),
-            "image" => self.image = Some(word(text)?),
+            "image" => self.image = Some(image(text)?),
             "log-level" => {
                 sidecar_runtime::telemetry::check_level(text).map_err(|e| e.to_string())?;
                 self.log_level = Some(text.to_owned());

@@ -21,7 +21,7 @@ use super::{
     tree::{Entry, Node, Value},
 };
 use crate::admission::{
-    ANNOTATIONS, MAX_CONFIGURATION,
+    self, ANNOTATIONS, MAX_CONFIGURATION,
     check::{Environment, Fault},
     profile::{Profile, Profiles, Rewrite, RewriteCredential, SidecarConfig, TokenSource},
     resources::{cpu, fit, memory},
@@ -160,7 +160,7 @@ fn profiles(tree: &Node, context: &Context<'_>) -> Option<Profiles> {
 
 fn profile(entry: &Entry, path: String, context: &Context<'_>) -> Option<Profile> {
     let fields = Fields::open(context, &entry.node, path, "(profiles).profiles.*")?;
-    let image = fields.value("image", parse::word);
+    let image = fields.value("image", admission::image);
     let image_pull_policy = fields.value("imagePullPolicy", |t| match t {
         "Always" | "IfNotPresent" | "Never" => Ok(t.to_owned()),
         _ => Err("not a pull policy; write Always, IfNotPresent or Never".into()),

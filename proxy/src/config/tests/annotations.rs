@@ -64,10 +64,19 @@ fn cases() -> Vec<(&'static str, String, &'static str)> {
         ),
         of(
             "profile",
+            "",
+            ": empty; write one, or remove the annotation",
+        ),
+        of(
+            "profile",
             "two words",
             ": not a single word of visible ASCII; remove spaces",
         ),
-        of("image", "", ": empty; write one, or remove the annotation"),
+        of(
+            "image",
+            "",
+            ": empty; write one such as registry.example.com/token-sidecar:0.1.0",
+        ),
         of(
             "log-level",
             "loud",

@@ -256,6 +256,14 @@ fn amounts_whose_unit_is_another_resources() {
 }
 
 #[test]
+fn an_image_is_one_that_a_kubelet_takes() {
+    assert_eq!(
+        profiles("profiles: {a: {image: 'https://ghcr.io/a', token: {aks: {}}}}").unwrap_err(),
+        "p.yaml:1:23: profiles.a.image: a URL, where an image's name belongs, which has no scheme; write one such as registry.example.com/token-sidecar:0.1.0"
+    );
+}
+
+#[test]
 fn a_manifest_is_no_profiles_file() {
     assert_eq!(
         profiles("apiVersion: v1\nkind: ConfigMap\ndata: {profiles.yaml: ''}\n").unwrap_err(),
