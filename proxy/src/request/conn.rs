@@ -94,6 +94,17 @@ impl Conn {
     pub fn metrics(&self) -> &RequestMetrics {
         &self.worker.metrics
     }
+    /// One without a socket.
+    #[cfg(test)]
+    pub(super) fn alone(worker: Rc<Worker>, listening: Rc<Listening>) -> Self {
+        Self {
+            worker,
+            listening,
+            local_peer: true,
+            flags: Arc::default(),
+            has_body: Cell::new(true),
+        }
+    }
 }
 
 /// A request's accounting, from its admission to the end of its response's body.
