@@ -145,3 +145,30 @@ pub(super) fn distinct(places: impl IntoIterator<Item = Place>) -> Vec<Place> {
 pub(super) fn find(all: &[Place], place: &Place) -> Option<usize> {
     all.iter().position(|p| p.is_same(place))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(ca_file: Option<&str>) -> Place {
+        let url = Url::parse("https://a.example/token").unwrap();
+        let authority = AuthorityParams {
+            ca_file: ca_file.map(Into::into),
+            ..AuthorityParams::default()
+        };
+        Place::plain(&url, &authority, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn one_that_is_trusted_otherwise_is_another_and_is_called_so() {
+        let all = distinct([place(None), place(Some("/ca.pem")), place(None)]);
+        let names: Vec<&str> = all.iter().map(|p| &*p.name).collect();
+        let plain = "authority https://a.example";
+        assert_eq!(
+            names,
+            [plain, "authority https://a.example (caFile /ca.pem)"]
+        );
+        assert_eq!(find(&all, &place(Some("/ca.pem"))), Some(1));
+        assert_eq!(find(&all, &place(Some("/other.pem"))), None);
+    }
+}
