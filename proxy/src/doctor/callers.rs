@@ -239,4 +239,16 @@ mod tests {
             assert_eq!(own_scope(scope), own);
         }
     }
+    #[test]
+    fn who_was_not_asked_or_answered_as_no_authority_does_is_no_judge_of_the_client() {
+        let odd = |code, status| ExchangeError::odd_reply(code, "x").at(status, None);
+        for (error, expected) in [
+            (ExchangeError::timeout(), true),
+            (odd("http_502", 502), true),
+            (odd("reply_not_json", 200), true),
+            (odd("invalid_grant", 400), false),
+        ] {
+            assert_eq!(way(&error), expected, "{error}");
+        }
+    }
 }
