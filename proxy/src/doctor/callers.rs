@@ -224,6 +224,52 @@ fn open(of: &str, error: &ExchangeError) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        doctor::{exchange::tests::for_callers, report::Status},
+        token::exchange::{IssuedToken, error::AuthoritySays},
+    };
+    use async_trait::async_trait;
+
+    /// An authority that refuses with this error of OAuth's.
+    struct Refuses(&'static str);
+
+    #[async_trait]
+    impl Exchanger for Refuses {
+        fn takes_claims(&self) -> bool {
+            false
+        }
+
+        async fn exchange(
+            &self,
+            _: &SubjectTokens,
+            _: Option<&str>,
+        ) -> Result<IssuedToken, ExchangeError> {
+            Err(ExchangeError::refused(&AuthoritySays {
+                status: 400,
+                error: Some(self.0.to_owned()),
+                ..AuthoritySays::default()
+            }))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_tells_whether_the_client_was_known() {
+        let past = PAST_THE_CLIENT.iter().map(|error| (*error, Status::Pass));
+        let others = [
+            ("invalid_client", Status::Fail),
+            ("unauthorized_client", Status::Fail),
+            ("unsupported_grant_type", Status::Fail),
+            ("access_denied", Status::Skip),
+            ("server_error", Status::Skip),
+        ];
+        for (error, expected) in past.chain(others) {
+            let (tokens, facts) = (SubjectTokens::default(), Facts::default());
+            let step = nobody("o", &for_callers(), &Refuses(error), tokens, &facts).await;
+            assert_eq!(step.status, expected, "{error}: {step:?}");
+            let said = [step.code, &step.detail].concat();
+            assert!(said.contains(error), "{error}: {step:?}");
+        }
+    }
 
     #[test]
     fn the_scope_for_oneself_is_of_the_same_resource() {
@@ -239,6 +285,7 @@ mod tests {
             assert_eq!(own_scope(scope), own);
         }
     }
+
     #[test]
     fn who_was_not_asked_or_answered_as_no_authority_does_is_no_judge_of_the_client() {
         let odd = |code, status| ExchangeError::odd_reply(code, "x").at(status, None);

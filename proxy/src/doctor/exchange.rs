@@ -257,17 +257,21 @@ pub(super) fn refused(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         config::{Document, Source, load},
-        token::exchange::IssuedToken,
+        token::exchange::{IssuedToken, error::AuthoritySays},
     };
     use async_trait::async_trait;
     use std::time::Duration;
     use tokio::time::sleep;
 
     const TEXT: &str = "credentials: {a: {staticSecret: {file: /s}, exchangeTimeout: 10s}}\nroutes: [{name: r, upstream: https://u.example, credential: a}]";
+    const FOR_CALLERS: &str = "inbound: {listen: '127.0.0.1:8443', upstream: 'http://127.0.0.1:8000', resource: https://m.example/mcp, issuers: [{issuer: https://i.example}]}
+subjectTokens: {pod: {file: /t}}
+credentials: {a: {tokenExchange: {tokenEndpoint: https://s.example/token, subjectToken: caller, audience: [b], clientAuthentication: {clientAssertion: {subjectToken: pod}}}}}
+routes: [{name: r, upstream: https://u.example, credential: a}]";
 
     /// Takes so long, for a token that lives so long from the sending.
     struct Slow(Duration, Duration);
@@ -294,9 +298,18 @@ mod tests {
     }
 
     fn credential() -> CredentialParams {
+        loaded(TEXT)
+    }
+
+    /// One that gets a token for each caller, as a client that the pod's token proves.
+    pub(in crate::doctor) fn for_callers() -> CredentialParams {
+        loaded(FOR_CALLERS)
+    }
+
+    fn loaded(text: &str) -> CredentialParams {
         let document = Some(Document::Text {
             name: "c".into(),
-            text: TEXT.into(),
+            text: text.into(),
         });
         let source = Source {
             document,
@@ -344,5 +357,44 @@ mod tests {
         // Sixty seconds from the sending, and not to the last one.
         let until = subject.token.unwrap().claims().exp;
         assert_eq!(until, Duration::from_secs(1_059));
+    }
+
+    /// Nothing stands in for a caller, whatever else has that name.
+    #[test]
+    fn the_subject_tokens_are_all_but_the_callers() {
+        let subjects: Subjects = ["pod", caller::NAME]
+            .map(|name| {
+                let text = Zeroizing::new(name.to_owned());
+                let token = SubjectToken::issued(text, Duration::from_secs(60));
+                let subject = Subject {
+                    token: Some(Arc::new(token)),
+                    facts: Facts::default(),
+                    failed: None,
+                };
+                (Arc::from(name), subject)
+            })
+            .into();
+        let tokens = tokens(&for_callers(), &subjects);
+        let names: Vec<&str> = tokens.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["pod"]);
+    }
+
+    /// A number of Entra's is told with the error that it specifies; an error without a number is told once.
+    #[test]
+    fn a_refusal_names_the_oauth_error_beside_the_number() {
+        for (aadsts, code, beside) in [
+            (Some(700_213), "aadsts_700213", true),
+            (None, "invalid_client", false),
+        ] {
+            let error = ExchangeError::refused(&AuthoritySays {
+                status: 401,
+                error: Some("invalid_client".to_owned()),
+                aadsts,
+                ..AuthoritySays::default()
+            });
+            let step = refused("o", STEP, &error, &credential(), &Facts::default());
+            assert_eq!(step.code, code);
+            assert_eq!(step.detail.contains("(invalid_client)"), beside, "{step:?}");
+        }
     }
 }

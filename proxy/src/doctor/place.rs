@@ -171,4 +171,32 @@ mod tests {
         assert_eq!(find(&all, &place(Some("/ca.pem"))), Some(1));
         assert_eq!(find(&all, &place(Some("/other.pem"))), None);
     }
+
+    #[test]
+    fn one_that_is_shown_another_certificate_is_another_and_is_called_so() {
+        let shown = |client: &str, file: &str| Place {
+            certificate: Some(TlsClientParams {
+                client_id: client.to_owned(),
+                certificate_file: file.into(),
+                key_file: "/key.pem".into(),
+            }),
+            ..place(None)
+        };
+        let (a, b, new) = (shown("a", "/c"), shown("b", "/c"), shown("a", "/new"));
+        let all = distinct([place(None), a.clone(), b.clone(), a.clone()]);
+        let names: Vec<&str> = all.iter().map(|p| &*p.name).collect();
+        let plain = "authority https://a.example";
+        assert_eq!(
+            names,
+            [
+                plain,
+                &format!("{plain} (as client a)"),
+                &format!("{plain} (as client b)")
+            ]
+        );
+        assert_eq!(
+            [&a, &b, &new].map(|p| find(&all, p)),
+            [Some(1), Some(2), None]
+        );
+    }
 }

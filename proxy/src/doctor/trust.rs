@@ -310,3 +310,71 @@ fn plain_name(name: &str) -> String {
     let text = inner.unwrap_or(name);
     text.chars().filter(|c| !c.is_control()).take(100).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+    };
+
+    const HOST: &str = "sts.internal";
+
+    /// A server's certificate, good until 2030, and the intermediate above it, which ends in 2020; the root is not shown.
+    fn chain() -> [CertificateDer<'static>; 2] {
+        let named = |name: &str, until: i32| {
+            let mut params = CertificateParams::new(vec![HOST.to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.not_after = date_time_ymd(until, 1, 1);
+            params
+        };
+        let key = || KeyPair::generate().unwrap();
+        let root = Issuer::new(named("the root", 2040), key());
+        let middle_key = key();
+        let middle = named("the middle", 2020);
+        let shown = middle.signed_by(&middle_key, &root).unwrap();
+        let middle = Issuer::new(middle, middle_key);
+        let leaf = named(HOST, 2030).signed_by(&key(), &middle).unwrap();
+        [leaf.der().clone(), shown.der().clone()]
+    }
+
+    fn shake<'a>(chain: &'a [CertificateDer<'static>], now: Duration) -> Handshake<'a> {
+        Handshake {
+            host: HOST,
+            chain,
+            ca_file: None,
+            ca_key: "caFile",
+            now,
+        }
+    }
+
+    /// What is to be trusted is who signed the last one that was shown.
+    #[test]
+    fn the_issuer_at_the_chains_end_is_named_as_what_is_not_trusted() {
+        let chain = chain();
+        let unknown = CertificateError::UnknownIssuer;
+        let found = of_certificate(&unknown, &shake(&chain, Duration::ZERO));
+        assert_eq!(
+            found.cause,
+            "the certificate of sts.internal is signed by the root, who is not trusted here"
+        );
+        assert_eq!(found.mend, "set caFile to the root of the root");
+        // One alone may lack an intermediate.
+        let found = of_certificate(&unknown, &shake(&chain[..1], Duration::ZERO));
+        assert!(found.cause.contains("signed by the middle, who"));
+        assert!(found.cause.contains("shows no further certificate"));
+    }
+
+    #[test]
+    fn a_chain_has_ended_with_the_first_of_its_certificates() {
+        let chain = chain();
+        let day = Duration::from_secs(86_400);
+        // Since 2020-01-01.
+        let now = Duration::from_secs(1_577_836_800) + 3 * day;
+        let found = of_certificate(&CertificateError::Expired, &shake(&chain, now));
+        let ago = format!("expired {} ago", span(3 * day));
+        assert!(found.cause.contains(&ago), "{}", found.cause);
+        assert!(found.clock);
+    }
+}
