@@ -4,6 +4,7 @@
 //! `settled`. So a pod whose annotation says "injected" is held to the same rules as one that says nothing.
 
 use super::{
+    bounds::too_much_done,
     patch::{Patch, items, text},
     pod::{self, SIDECAR, is_ours},
     remove::take_back,
@@ -11,7 +12,7 @@ use super::{
     wish::STATUS,
 };
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What was where in a pod that had the sidecar; empty for one that had none.
 #[derive(Debug, Default)]
@@ -30,9 +31,12 @@ impl Earlier {
     /// Takes the sidecar, its volumes and its variables out of the pod. `status`: the annotation's text.
     ///
     /// # Errors
-    /// The annotation is not readable, or there is no sidecar; the text says what to do.
+    /// The annotation is not readable or tells of too much, or there is no sidecar; the text says what to do.
     pub(super) fn take(patch: &mut Patch, status: &str) -> Result<Self, String> {
         let mut status = Status::parse(status)?;
+        if let Some(problem) = too_much_done(&patch.object, &status.items) {
+            return Err(problem);
+        }
         let Some(sidecar) = pod::sidecar(&patch.object) else {
             return Err(format!(
                 "the annotation {STATUS} says that the sidecar is there, but no container is named {SIDECAR}; take the annotation out"
@@ -48,7 +52,8 @@ impl Earlier {
             .object
             .get("spec")
             .map_or(&[][..], |s| items(s, "volumes"));
-        let said = |name: &str| is_ours(name) && status.volumes.iter().any(|v| v == name);
+        let named: HashSet<&str> = status.volumes.iter().map(String::as_str).collect();
+        let said = |name: &str| is_ours(name) && named.contains(name);
         for (index, volume) in all.iter().enumerate() {
             let name = text(volume, "name");
             if said(name) {

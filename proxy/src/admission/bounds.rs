@@ -3,10 +3,13 @@
 
 use super::{
     patch::{entries, items, text},
-    pod::SIDECAR,
+    pod::{self, SIDECAR},
     profile::{Profile, SidecarConfig},
+    status::Item,
+    wish::STATUS,
 };
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// Containers of all kinds.
 const MAX_CONTAINERS: usize = 500;
@@ -17,6 +20,9 @@ const MAX_ITEMS: usize = 20_000;
 pub const MAX_CONFIGURATION: usize = (128 << 10) - "TOKEN_SIDECAR_CONFIG_TEXT=".len() - 1;
 /// The largest patch, in bytes: of a pod that fits into the API server's storage (1.5 MiB), as JSON.
 pub(super) const MAX_PATCH: usize = 1 << 20;
+/// Entries of containers' lists that are looked at to take an earlier injection back, together. Each thing that was done is looked for in one list: far more
+/// than a pod of the bounds above needs, and milliseconds.
+const MAX_LOOKS: usize = 500_000;
 /// Lists of a container that are looked through.
 const OF_CONTAINERS: [&str; 5] = ["env", "envFrom", "ports", "volumeDevices", "volumeMounts"];
 
@@ -44,6 +50,27 @@ pub(super) fn too_large(pod: &Value) -> Option<String> {
     let all = of_containers + of_pod + items(spec, "volumes").len();
     (all > MAX_ITEMS).then(|| {
         format!("the pod has {all} variables, mounts, ports, volumes, labels and annotations, more than {MAX_ITEMS}; split it")
+    })
+}
+
+/// Why what an annotation says was done to a pod is too much to be looked for, if it is: whoever writes pods can write anything there.
+pub(super) fn too_much_done(pod: &Value, done: &[Item]) -> Option<String> {
+    let mut lengths = HashMap::<(&str, &str), usize>::new();
+    for container in pod::containers(pod) {
+        for list in OF_CONTAINERS {
+            // Names may come twice in what no API server has judged yet.
+            let length = lengths.entry((container.name, list)).or_default();
+            *length = (*length).max(items(container.value, list).len());
+        }
+    }
+    let looks: usize = (done.iter())
+        .filter_map(|item| lengths.get(&(&*item.container, &*item.list)))
+        .sum();
+    (looks > MAX_LOOKS).then(|| {
+        format!(
+            "the annotation {STATUS} tells of {} changes, which would be looked for among {looks} entries, more than {MAX_LOOKS}; take it out, and the sidecar with it",
+            done.len()
+        )
     })
 }
 
@@ -198,6 +225,37 @@ mod tests {
             "the patch would be 1025 KiB, more than 1024; 1024 KiB of it are changes of the pod's own containers and annotations: make the pod's variables and \
              annotations smaller, or fewer"
         );
+    }
+
+    #[test]
+    fn what_was_done_has_an_end() {
+        let done = |count: usize, list: &str| -> Vec<Item> {
+            let item =
+                json!({"container": "a", "list": list, "index": 0, "done": "removed", "was": {}});
+            vec![serde_json::from_value(item).unwrap(); count]
+        };
+        let env = |length: usize| json!({"name": "a", "env": vec![json!({}); length]});
+        let pod = |containers: Value| json!({"spec": {"initContainers": containers}});
+        let one = pod(json!([env(5_000)]));
+        assert_eq!(too_much_done(&one, &done(100, "env")), None);
+        let told = "the annotation token-sidecar.io/status tells of 101 changes, which would be looked for among 505000 entries, more than 500000; take it out, and the \
+                    sidecar with it";
+        let twice = pod(json!([env(5_000), env(0)]));
+        for pod in [&one, &twice] {
+            let problem = too_much_done(pod, &done(101, "env"));
+            assert_eq!(problem.as_deref(), Some(told));
+        }
+        assert_eq!(too_much_done(&one, &done(10_000, "volumeMounts")), None);
+        // As much as any pod needs.
+        let many: Vec<Value> = (0..MAX_CONTAINERS)
+            .map(|i| json!({"name": i.to_string(), "env": vec![json!({}); 39]}))
+            .collect();
+        let many = pod(many.into());
+        let mut each = done(12 * MAX_CONTAINERS, "env");
+        for (i, item) in each.iter_mut().enumerate() {
+            item.container = (i % MAX_CONTAINERS).to_string();
+        }
+        assert_eq!(too_much_done(&many, &each), None);
     }
 
     #[test]

@@ -47,6 +47,25 @@ fn who_says_so_is_held_to_the_same_rules() {
     assert_eq!(problems.len(), 4, "{problems:?}");
 }
 
+/// Whoever writes pods may hold up nobody else's with what they write.
+#[test]
+fn who_says_that_very_much_was_done_is_refused() {
+    let mut pod = forged();
+    let env: Vec<Value> = (0..6_000)
+        .map(|i| json!({"name": format!("A{i}"), "value": "b"}))
+        .collect();
+    pod["spec"]["containers"][0]["env"] = env.into();
+    let item = json!({"container": "app", "list": "env", "index": 0, "done": "removed", "was": {"name": "B"}});
+    let status = json!({"version": 1, "profile": "default", "items": vec![item; 100]});
+    pod["metadata"]["annotations"][STATUS] = status.to_string().into();
+    assert_eq!(
+        problems(&pod, projected()),
+        [
+            "the annotation token-sidecar.io/status tells of 100 changes, which would be looked for among 600000 entries, more than 500000; take it out, and the sidecar with it"
+        ]
+    );
+}
+
 #[test]
 fn a_sidecar_of_somebody_elses_making_is_replaced() {
     let injection = with(&forged(), projected()).unwrap();
