@@ -365,3 +365,6 @@ impl Body for RequestBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

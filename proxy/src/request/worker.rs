@@ -421,4 +421,4 @@ impl Drop for Open {
 
 #[cfg(test)]
 #[path = "worker_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -2,30 +2,12 @@
 //! of silence. Real sockets; the worker, the peer's address and the clock are made by hand.
 
 use super::*;
-use crate::request::{
-    body::{BodyError, BodyRules, RequestBody},
-    conn::Conn,
-    params::Limits,
-    params::RequestParams,
-    route::RouteTable,
-};
-use http::{Request, Response};
-use http_body::Body as _;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use crate::request::{params::Limits, params::RequestParams, route::RouteTable};
 use sidecar_runtime::listener::{PeerAddr, Stream};
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    net::SocketAddr,
-    pin::Pin,
-    sync::atomic::AtomicBool,
-    task::{Context, Poll, Wake, Waker},
-};
+use std::net::SocketAddr;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
     task::LocalSet,
 };
 
@@ -52,7 +34,7 @@ fn params(allow_remote_peers: bool) -> RequestParams {
 }
 
 /// A worker without routes, and its one listener.
-fn worker(allow_remote_peers: bool) -> (Rc<Worker>, Rc<Listening>) {
+pub(in crate::request) fn worker(allow_remote_peers: bool) -> (Rc<Worker>, Rc<Listening>) {
     let worker = Worker {
         workers: 1,
         timers: Timers::default(),
@@ -173,71 +155,4 @@ async fn a_refused_request_whose_body_comes_in_keeps_its_connection() {
             assert!((keep_alive..keep_alive + 10).contains(&took), "{took} s");
         })
         .await;
-}
-
-/// The body of a request that has come in as far as this text.
-async fn incoming(text: &'static [u8]) -> (Incoming, DuplexStream) {
-    let (mut client, server) = tokio::io::duplex(1024);
-    client.write_all(text).await.unwrap();
-    let (give, take) = oneshot::channel();
-    let give = Cell::new(Some(give));
-    let service = service_fn(move |request: Request<Incoming>| {
-        assert!(give.take().unwrap().send(request.into_body()).is_ok());
-        std::future::pending::<Result<Response<String>, Infallible>>()
-    });
-    let server = http1::Builder::new().serve_connection(TokioIo::new(server), service);
-    drop(tokio::task::spawn_local(server));
-    (take.await.unwrap(), client)
-}
-
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Relaxed);
-    }
-}
-
-/// Only the use of a body that counts has anything to say of it: one that was taken over gets nothing more, and gives nothing up.
-#[tokio::test]
-async fn a_use_of_a_body_that_was_taken_over_neither_reads_it_nor_gives_it_up() {
-    let test = async {
-        let request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc";
-        let (incoming, _client) = incoming(request).await;
-        let (worker, listening) = worker(false);
-        let rules = || BodyRules {
-            keep: 100,
-            limit: None,
-            strip: Arc::from([]),
-            deadline: Rc::new(worker.timers.deadline()),
-            conn: Rc::new(Conn::alone(Rc::clone(&worker), listening)),
-            idle: Duration::from_secs(60),
-            response_header: Duration::from_secs(60),
-        };
-        let (first, replay) = RequestBody::new(incoming, rules);
-        let replay = replay.unwrap();
-        let gone = || replay.poll_ended(&Context::from_waker(Waker::noop()));
-        let mut second = replay.again().unwrap();
-        drop(first);
-        assert!(gone().is_pending());
-        // It has what came in, and waits for more until the third is there.
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let mut cx = Context::from_waker(&waker);
-        assert!(Pin::new(&mut second).poll_frame(&mut cx).is_ready());
-        assert!(Pin::new(&mut second).poll_frame(&mut cx).is_pending());
-        let third = replay.again().unwrap();
-        assert!(woken.0.load(Relaxed));
-        let frame = poll_fn(|cx| Pin::new(&mut second).poll_frame(cx)).await;
-        assert_eq!(frame.unwrap().unwrap_err(), BodyError::Superseded);
-        drop(second);
-        assert!(gone().is_pending());
-        drop(third);
-        assert_eq!(gone(), Poll::Ready(false));
-        // Somebody wants it after all.
-        let _fourth = replay.again().unwrap();
-        assert!(gone().is_pending());
-    };
-    LocalSet::new().run_until(test).await;
 }
