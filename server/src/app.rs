@@ -180,3 +180,60 @@ pub async fn run(
         Err(_) => Ok(Ended::Cut(drained.in_flight())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::server::conn::http1;
+    use hyper_util::rt::TokioTimer;
+    use sidecar_runtime::{listener::PeerAddr, serve::serve_connection};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        time::Instant,
+    };
+
+    /// All that comes until the server ends the connection, and after how long. Without a socket: the clock is paused, and moves only when nothing else
+    /// can happen.
+    async fn told(service: &HttpService, request: &str) -> (String, Duration) {
+        let (mut client, server) = duplex(4096);
+        let (_trigger, watch) = drain();
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new());
+        let peer = PeerAddr::Tcp("127.0.0.1:1".parse().unwrap());
+        let answer = service_fn(|request| service.call(request));
+        let served = serve_connection(builder, server, answer, peer, watch);
+        let began = Instant::now();
+        let told = async {
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            drop(client);
+            (answer, began.elapsed())
+        };
+        tokio::join!(told, served).0
+    }
+
+    /// Who was late once is not waited for again: the second that other answers wait for a body is not added.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_in_time_ends_the_connection_at_once() {
+        let backend = ("BACKEND_API_URL", "http://127.0.0.1:1");
+        let env = |name: &str| (name == backend.0).then(|| backend.1.to_owned());
+        let app = App::build(&Settings::from_env(&env).unwrap()).unwrap();
+        for path in ["/mcp", "/messages"] {
+            for rest in [
+                "content-length: 9\r\n\r\n{",
+                "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+            ] {
+                let request = format!(
+                    "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{rest}"
+                );
+                let (answer, took) = told(&app.service, &request).await;
+                assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+                assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+                // What a body may take, and nothing more.
+                let limit = Duration::from_secs(15);
+                assert!((limit..limit + limit / 30).contains(&took), "{took:?}");
+            }
+        }
+    }
+}

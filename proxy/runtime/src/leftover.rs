@@ -75,3 +75,22 @@ pub async fn end_of(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::R
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{io::duplex, join, time::timeout};
+
+    /// The peer learns that there is nothing more, and whatever it still sends is taken.
+    #[tokio::test(start_paused = true)]
+    async fn our_end_comes_before_the_peers() {
+        let (mut ours, mut peer) = duplex(1000);
+        let peer = async {
+            assert_eq!(peer.read(&mut [0; 1]).await.unwrap(), 0);
+            peer.write_all(&[0; 100_000]).await.unwrap();
+            drop(peer);
+        };
+        let both = async { join!(end_of(&mut ours), peer) };
+        timeout(LINGER, both).await.expect("an end").0.unwrap();
+    }
+}

@@ -106,6 +106,31 @@ async fn a_peer_that_does_not_read_loses_its_place() {
     assert!(answer.len() > LARGE);
 }
 
+#[tokio::test]
+async fn more_headers_than_allowed_are_refused() {
+    let options = ServeOptions {
+        max_buffer: 16_384,
+        ..OPTIONS
+    };
+    let (address, _trigger, _served) = start(options, async |_| Bytes::from_static(b"done"));
+    // With `Host` and `Connection`.
+    let fields = |count| "a: b\r\n".repeat(count);
+    let padding = |count| format!("a: {}\r\n", "b".repeat(count));
+    for (more, status) in [
+        (fields(8), 200),
+        (fields(9), 431),
+        (padding(16_000), 200),
+        (padding(20_000), 431),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = rest(stream).await;
+        let line = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(line.as_bytes()), "{}", more.len());
+    }
+}
+
 /// The clock is paused: it moves only when nothing else can happen.
 #[tokio::test(start_paused = true)]
 async fn silence_gives_its_place_away_when_all_are_taken() {

@@ -1,6 +1,7 @@
 //! Answers that are there before the end of the request's body: the connection serves on, or its end is announced and the answer arrives.
 
 use super::*;
+use http_body_util::BodyExt as _;
 
 const HEAD: &str = "POST /first HTTP/1.1\r\nHost: x\r\n";
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -144,4 +145,128 @@ async fn rest_while_open(stream: &mut TcpStream) -> Vec<u8> {
     let read = timeout(BOUND, stream.read_to_end(&mut answer)).await;
     read.expect("an end").unwrap();
     answer
+}
+
+/// What a service does with a request in [`alone`].
+type Does = fn(Request<RequestBody>) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>>>>;
+
+/// The answer on a connection of its own, and after how long it was there. Without a socket: the clock is paused, and moves only when
+/// nothing else can happen.
+async fn alone(request: &str, does: Does) -> (String, Duration) {
+    let (mut client, server) = tokio::io::duplex(4096);
+    let (_trigger, watch) = drain();
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new());
+    let peer = PeerAddr::Tcp("127.0.0.1:1".parse().unwrap());
+    let answer = service_fn(|request| async move { Ok::<_, Infallible>(does(request).await) });
+    let served = serve_connection(builder, server, answer, peer, watch);
+    let began = tokio::time::Instant::now();
+    let told = async {
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\ndone") {
+            assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "cut");
+        }
+        let took = began.elapsed();
+        drop(client);
+        (String::from_utf8(answer).unwrap().to_lowercase(), took)
+    };
+    tokio::join!(told, served).0
+}
+
+fn done(close: bool) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(b"done")));
+    if close {
+        let close = http::HeaderValue::from_static("close");
+        response
+            .headers_mut()
+            .insert(http::header::CONNECTION, close);
+    }
+    response
+}
+
+/// Only a body that may yet come, and whose connection is to serve on, is waited for; and no longer than that.
+#[tokio::test(start_paused = true)]
+async fn what_ends_the_connection_anyway_is_told_at_once() {
+    use crate::leftover::LONGEST;
+    let ignores: Does = |request| {
+        drop(request);
+        Box::pin(async { done(false) })
+    };
+    // As after a body that did not come in time.
+    let last: Does = |request| {
+        drop(request);
+        Box::pin(async { done(true) })
+    };
+    // The body outlives the answer: nobody else can read it away.
+    let keeps: Does = |request| {
+        drop(spawn("keeper", async move {
+            let _request = request;
+            sleep(BOUND).await;
+        }));
+        Box::pin(async { done(false) })
+    };
+    let length = "content-length: 9\r\n";
+    for (name, does, framing, waits) in [
+        ("ignored", ignores, length, true),
+        ("ignored", ignores, "transfer-encoding: chunked\r\n", true),
+        (
+            "withheld",
+            ignores,
+            "content-length: 9\r\nexpect: 100-continue\r\n",
+            false,
+        ),
+        ("too much", ignores, "content-length: 65537\r\n", false),
+        ("closed by the service", last, length, false),
+        ("kept by the service", keeps, length, false),
+    ] {
+        let (told, took) = alone(&format!("{HEAD}{framing}\r\n"), does).await;
+        assert!(closes(&told), "{name}: {told}");
+        let most = Duration::from_millis(500);
+        let least = if waits { LONGEST } else { Duration::ZERO };
+        assert!((least..least + most).contains(&took), "{name}: {took:?}");
+    }
+}
+
+/// What the service has read is not read again, and what it could not read ends the connection.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_the_service_reads_is_known_to_have_gone_by_or_not() {
+    let reads: Does = |request| {
+        Box::pin(async {
+            drop(request.into_body().collect().await);
+            done(false)
+        })
+    };
+    // Its end is there with the last of its data, and nobody asks for it.
+    let takes: Does = |request| {
+        Box::pin(async {
+            let mut body = request.into_body();
+            while !body.is_end_stream() {
+                body.frame().await.unwrap().unwrap();
+            }
+            done(false)
+        })
+    };
+    let ignores: Does = |request| {
+        drop(request);
+        Box::pin(async { done(false) })
+    };
+    let length = "content-length: 3\r\n\r\nabc";
+    let chunked = "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let asked_for = format!("expect: 100-continue\r\n{length}");
+    // No chunk of these is too large.
+    let chunks = |count| chunked.to_owned() + &format!("1000\r\n{:0>4096}\r\n", 0).repeat(count);
+    for (name, does, body, ends) in [
+        ("read", reads, length.to_owned(), false),
+        ("read", reads, format!("{chunked}0\r\n\r\n"), false),
+        ("read", reads, asked_for.clone(), false),
+        ("taken", takes, length.to_owned(), false),
+        ("taken", takes, asked_for, false),
+        ("malformed", reads, format!("{chunked}no size\r\n"), true),
+        ("little", ignores, chunks(15) + "0\r\n\r\n", false),
+        ("much", ignores, chunks(16) + "0\r\n\r\n", true),
+    ] {
+        let (told, _) = alone(&format!("{HEAD}{body}"), does).await;
+        assert_eq!(closes(&told), ends, "{name}: {told}");
+    }
 }
