@@ -180,3 +180,23 @@ fn text(status: StatusCode, body: &str) -> Response<Reply> {
     );
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without it the close would be announced as well, but only after a second of waiting for what has not come already.
+    #[test]
+    fn who_was_late_is_not_waited_for_again() {
+        for (status, closes) in [
+            (StatusCode::REQUEST_TIMEOUT, true),
+            (StatusCode::PAYLOAD_TOO_LARGE, false),
+            (StatusCode::BAD_REQUEST, false),
+        ] {
+            let response = not_whole(status, "why");
+            assert_eq!(response.status(), status);
+            let close = response.headers().get(CONNECTION);
+            assert_eq!(close.is_some_and(|c| c == "close"), closes, "{status}");
+        }
+    }
+}
